@@ -1,0 +1,404 @@
+"""The interfaces of DESIGN.md section 3. A component's `build` imports the heavy part; this module does not.
+
+Datasets, augmenters, models and losses are the stable public API; the rest may still move.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from pydantic import Field
+
+from mriad.component import Component
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from mriad.batch import Batch, Draws
+    from mriad.geometry import Grid
+    from mriad.experiment.model import Experiment
+    from mriad.stages.artefact import Artefact, ArtefactKind, StageContext
+    from mriad.training.algorithm import Algorithm, LearnerSetup
+    from mriad.vocabulary import Case, CaseIndex, LabelSet, Link, Sample, Task, Volume
+
+    LossFunction = Callable[..., Tensor]
+    BatchFunction = Callable[[Batch, Draws], Batch]
+    PatchFunction = Callable[[Sample, np.random.Generator, Sequence[int]], Sample]
+
+Direction = Literal["higher", "lower", "toward"]
+Level = Literal["slice", "case", "person", "study"]
+
+
+class Dataset(Component):
+    """An index of cases. `build` reads tables and file names, never voxels."""
+
+    interface = "dataset"
+
+    def build(self) -> CaseIndex:
+        """Return the cases and their label set.
+
+        Raises:
+            DataError: the folder, table or a named file is missing or malformed; all faults in one message.
+        """
+        raise NotImplementedError
+
+
+class PreprocessingStep(Component):
+    """One recorded step on a `Sample`. Geometry is undone through world space: see decision 0004.
+
+    `version` is raised when the step's numbers change: it is part of every store key.
+    """
+
+    interface = "preprocessing"
+    version: ClassVar[int] = 1
+    fitted: ClassVar[bool] = False
+    """Whether `fit` learns from training cases; a fitted step belongs to a fold."""
+
+    def fit(self, samples: Iterable[Sample]) -> Mapping[str, Any] | None:
+        """Learn parameters (JSON values) from training samples that went through the steps before this one."""
+        return None
+
+    def apply(self, sample: Sample, parameters: Mapping[str, Any] | None) -> Sample:
+        """Return a new sample; image, target, validity and field move together. The input is not written to."""
+        raise NotImplementedError
+
+
+class Store(Component):
+    """Keeps prepared samples so that they are made once and read at memory speed."""
+
+    interface = "store"
+
+    def build(self, folder: Path) -> SampleStore:
+        """Return the store that lives under `folder`."""
+        raise NotImplementedError
+
+
+class SampleStore(Protocol):
+    """Content-addressed samples; several processes may share one."""
+
+    def get(self, key: str) -> Sample | None:
+        """Return a sample whose arrays are read-only memory maps, or None."""
+        ...
+
+    def put(self, key: str, sample: Sample) -> Sample:
+        """Write atomically, then return what `get` would.
+
+        Raises:
+            StorageError: the place is full or cannot be written.
+        """
+        ...
+
+
+class Sampler(Component):
+    """Chooses a patch of a prepared sample."""
+
+    interface = "sampler"
+
+    def build(self, task: Task) -> PatchFunction:
+        """Return `draw(sample, generator, margin) -> patch`; `margin` is in voxels a side, for augmenters."""
+        raise NotImplementedError
+
+
+class Augmenter(Component):
+    """Changes a batch on its device; label map → image generators are augmenters too.
+
+    The built callable takes `(batch, draws)` and returns a new batch; every random number comes from `draws`.
+    With `where = "worker"` it is called with one sample on the CPU, in a loader process.
+    """
+
+    interface = "augmenter"
+    where: ClassVar[Literal["device", "worker"]] = "device"
+
+    def margin(self) -> int:
+        """Voxels that a patch should be larger on each side, so that no border is made up."""
+        return 0
+
+    def channels(self, given: tuple[str, ...]) -> tuple[str, ...]:
+        """Channel names after this augmenter; a generator makes images where `given` is empty."""
+        return given
+
+    def label_set(self, given: LabelSet) -> LabelSet:
+        """Label set of targets after this augmenter; a generator maps what it paints to what is segmented."""
+        return given
+
+    def build(self, task: Task) -> BatchFunction:
+        """Return the callable."""
+        raise NotImplementedError
+
+
+class Model(Component):
+    """A network for a task.
+
+    The module maps (B, C, *D) to raw outputs (B, `task.outputs()`, *D), or to a list of them, finest first, when it
+    is in training mode with deep supervision. Domain-specific networks also take `domain=` by name.
+    """
+
+    interface = "model"
+
+    def build(self, task: Task) -> nn.Module:
+        """Return the module on the CPU, initialised from torch's global generator (seeded by the caller)."""
+        raise NotImplementedError
+
+    def divisor(self) -> int:
+        """Every spatial size of an input must be a multiple of this."""
+        return 1
+
+
+class Loss(Component):
+    """A scalar to minimise.
+
+    The built callable takes `(prediction, target, weight=None)`: raw outputs (B, O, *D), a target as in `Batch`, a
+    weight (B, 1, *D) where 0 hides a voxel. It is a mean over samples of a value per sample, so that ranks average
+    to the joint batch. A loss on an embedding takes `(embedding, group)` and has `link` None.
+    """
+
+    interface = "loss"
+
+    @property
+    def link(self) -> Link | None:
+        """How the loss reads raw outputs; the prediction head must agree."""
+        return None
+
+    def build(self, task: Task) -> LossFunction:
+        """Return the callable."""
+        raise NotImplementedError
+
+
+class Optimiser(Component):
+    """A torch optimiser over given parameters."""
+
+    interface = "optimiser"
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimiser."""
+        raise NotImplementedError
+
+
+class Schedule(Component):
+    """A factor on the learning rate."""
+
+    interface = "schedule"
+
+    def factor(self, step: int, steps: int) -> float:
+        """The factor at `step` (from 0) of `steps` updates."""
+        raise NotImplementedError
+
+
+class Learner(Component):
+    """A training algorithm: steps over named streams, owns networks and optimisers, yields what predicts."""
+
+    interface = "learner"
+    yields: ClassVar[Literal["predictor", "weights"]] = "predictor"
+    """"weights": the networks segment nothing (proxy tasks, translation) and only start others or feed a stage."""
+
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams that `step` reads; the experiment must declare them."""
+        return ("labelled",)
+
+    def build(self, setup: LearnerSetup) -> Algorithm:
+        """Return the running learner with its networks on `setup.device`."""
+        raise NotImplementedError
+
+
+class Head(Component):
+    """Raw outputs of the *stitched* volume → probabilities per structure, background dropped."""
+
+    interface = "head"
+
+    @property
+    def link(self) -> Link:
+        """What raw outputs mean; must agree with the loss."""
+        raise NotImplementedError
+
+    def build(self, task: Task) -> Callable[[Tensor], Tensor]:
+        """Return a function (O, *D) → (S, *D) in [0, 1]."""
+        raise NotImplementedError
+
+    @property
+    def voxelwise(self) -> bool:
+        """Whether the value at a voxel depends on that voxel alone, so that slabs may be finished one by one."""
+        return True
+
+
+class Prediction(Protocol):
+    """Probabilities (S, X, Y, Z) float32 on the case's own grid."""
+
+    probabilities: NDArray[np.float32]
+    grid: Grid
+    label_set: LabelSet
+
+
+class CasePredictor(Protocol):
+    """What a `Predictor` builds."""
+
+    label_set: LabelSet
+    channels: tuple[str, ...]
+
+    def __call__(self, channels: Mapping[str, Volume], domain: str = "") -> Prediction:
+        """Segment one case; the result lies on the grid of the first channel.
+
+        `domain` is asked for only by a network with domain-specific parts; the prediction then carries that
+        domain's label set.
+
+        Raises:
+            DataError: a channel is missing, or such a network does not know the domain (known ones are named).
+        """
+        ...
+
+
+class Predictor(Component):
+    """Case → probabilities on the case's own grid. Validation, predict, pseudo-labels and export know only this."""
+
+    interface = "predictor"
+
+    def build(self, folder: Path, device: str = "cpu") -> CasePredictor:
+        """Return the predictor from the folder that holds its weights and fitted parameters.
+
+        Raises:
+            CheckpointError: a file is missing, damaged, or of another architecture.
+        """
+        raise NotImplementedError
+
+
+class Postprocessor(Component):
+    """Changes probabilities after prediction, on the case's own grid."""
+
+    interface = "postprocessor"
+
+    def apply(self, probabilities: NDArray[np.float32], grid: Grid, label_set: LabelSet) -> NDArray[np.float32]:
+        """Return new probabilities (S, X, Y, Z)."""
+        raise NotImplementedError
+
+
+class Split(Component):
+    """Which persons train, validate and test in each fold."""
+
+    interface = "split"
+
+    def folds(self) -> int:
+        """Number of folds; -1 where it depends on the data (leave one out)."""
+        raise NotImplementedError
+
+    def build(self, index: CaseIndex, fold: int, seed: int) -> Mapping[str, tuple[str, ...]]:
+        """Return case ids under "train", "validation" and "test".
+
+        Raises:
+            SplitError: a person would be on two sides, or a side would be empty.
+        """
+        raise NotImplementedError
+
+
+class Stage(Component):
+    """A step that turns artefacts into artefacts; see `mriad.stages`.
+
+    Fields whose names are in `references` hold names of other stages (a name, or a list of names). A mapping there
+    is no reference but an override: `data: {...}` changes the experiment's section, `data: [a, b]` names stages.
+    """
+
+    interface = "stage"
+    references: ClassVar[tuple[str, ...]] = ("after", "with_", "data", "from_", "cases")
+    version: ClassVar[int] = 1
+    makes: ClassVar[ArtefactKind] = "table"
+    accepts: ClassVar[Mapping[str, tuple[ArtefactKind, ...]]] = {
+        "with_": ("predictor",),
+        "data": ("dataset",),
+        "from_": ("weights", "predictor"),
+        "cases": ("dataset",),
+    }
+    """Kinds that a reference takes, by field; a field that is not listed (`after`) takes any."""
+    overrides: ClassVar[tuple[str, ...]] = ()
+    """Fields named like a section of the experiment (`learner`, `streams`, …) that override it for this stage.
+
+    Declare them as raw (`dict[str, Any] | None`, …): they are merged into the section and validated with it.
+    """
+
+    after: str | list[str] = Field(default_factory=list, description="Stages that must have ended before.")
+
+    def sections(self) -> tuple[str, ...]:
+        """Sections of the experiment that the result depends on ("model", "data.labels"); part of the fingerprint."""
+        return ()
+
+    def result(self, experiment: Experiment) -> ArtefactKind:
+        """The kind that `run` will make under this experiment (the stage's own overrides included)."""
+        return self.makes
+
+    def run(self, context: StageContext) -> Artefact:
+        """Do the work inside `context.folder` and return what was made."""
+        raise NotImplementedError
+
+
+class Metric(Component):
+    """Values at a level, with unit, direction and worst value.
+
+    A case metric is built into `(prediction, reference, context) → values by structure`; see `mriad_eval`.
+    """
+
+    interface = "metric"
+    level: ClassVar[Level] = "case"
+    unit: ClassVar[str] = "1"
+    direction: ClassVar[Direction] = "higher"
+    toward: ClassVar[float | None] = None
+    """The best value where direction is "toward"."""
+    worst: ClassVar[float | None] = None
+    """What a miss counts as in ranks and tests; None means the image diagonal in mm."""
+    takes: ClassVar[tuple[str, ...]] = ("hard", "soft")
+
+    def key(self) -> str:
+        """The name in tables and MLflow, such as "dice"; no spaces."""
+        return self.type_name().split(".", 1)[1]
+
+    def build(self) -> CaseMetric:
+        """Return the function."""
+        raise NotImplementedError
+
+
+class CaseMetric(Protocol):
+    """One structure of one case.
+
+    prediction, reference: (X, Y, Z) float in [0, 1]; validity None or bool (X, Y, Z); spacing in mm.
+    Returns the value (NaN where undefined) and a note ("", "miss", "empty", "false positive").
+    """
+
+    def __call__(
+        self,
+        prediction: NDArray[np.float32],
+        reference: NDArray[np.float32],
+        grid: Grid,
+        validity: NDArray[np.bool_] | None = None,
+    ) -> tuple[float, str]: ...
+
+
+INTERFACES: tuple[type[Component], ...] = (
+    Dataset,
+    PreprocessingStep,
+    Store,
+    Sampler,
+    Augmenter,
+    Model,
+    Loss,
+    Optimiser,
+    Schedule,
+    Learner,
+    Head,
+    Predictor,
+    Postprocessor,
+    Split,
+    Stage,
+    Metric,
+)
+"""Every interface, in the order of a run."""
+
+
+def interface_named(name: str) -> type[Component]:
+    """The interface class of a name such as "loss".
+
+    Raises:
+        KeyError: there is no such interface.
+    """
+    return {i.interface: i for i in INTERFACES}[name]
