@@ -1,0 +1,77 @@
+"""One look for every figure: colours for colour-blind readers, and a second sign that stays in grey print.
+
+Nothing here uses pyplot, so that figures may be drawn in threads and no global state is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib import patheffects
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from mriad.atomic import atomic_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Okabe and Ito, "Color Universal Design" (2008); ordered so that neighbours also differ in lightness.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+ON_IMAGES = ("#56B4E9", "#F0E442", "#D55E00", "#FFFFFF", "#CC79A7", "#009E73", "#E69F00")
+"""The same without those that vanish on a dark image."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":")
+DPI = 150
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "figure.facecolor": "white",
+}
+
+
+def pick(series: tuple[str, ...], index: int) -> str:
+    """The colour, marker or line of a series; the list starts again when it is used up."""
+    return series[index % len(series)]
+
+
+def halo(width: float = 1.0) -> list[Any]:
+    """A dark rim, so that a line stays visible on bright tissue and on white paper."""
+    return [patheffects.Stroke(linewidth=width, foreground="black"), patheffects.Normal()]
+
+
+@contextlib.contextmanager
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """Give a figure of so many inches in mriad's style; whatever the user configured is left out."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a PNG whole or not at all, the same bytes for the same figure; call it inside `new_figure`.
+
+    Raises:
+        StorageError: the place is full or cannot be written.
+    """
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    return path
