@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from mriad_shapes import configs
-
 from mriad.training.algorithm import LearnerSetup
 from mriad.training.loop import Plan, fit
 from mriad.training.protocols import Shard
 from mriad.training.run import Run
 from mriad.training.streams import Chain, Stream, StreamSet
 from mriad.vocabulary import Sample, Task
+from mriad_shapes import configs
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Log:
         self.lines.append(text)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a process that dies."""
 
 
@@ -65,7 +64,7 @@ class DyingLog(Log):
 
     def progress(self, step: int, steps: int) -> None:
         if step == self.at:
-            raise Killed
+            raise KilledError
 
 
 def samples(domains=("a",), persons=5, size=8) -> dict[str, Sample]:
@@ -134,9 +133,7 @@ def build(shape: str, steps: int, shard: Shard, seed: int = 3, accumulate: int =
         updates=steps // accumulate,
         accumulate=accumulate,
     )
-    run = Run(
-        device=device, shard=shard, steps=steps, steps_per_epoch=together.steps_per_epoch, seed=seed
-    )
+    run = Run(device=device, shard=shard, steps=steps, steps_per_epoch=together.steps_per_epoch, seed=seed)
     return run, learner.build(setup), together
 
 

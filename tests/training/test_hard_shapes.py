@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from mriad.training.protocols import Shard
+from mriad.training.streams import Chain, augment, collate
+from mriad.vocabulary import Task
+from mriad_shapes.configs import Blobs, Jitter
 from mriad_shapes.learners import cross_pseudo_losses
 from mriad_shapes.parts import contrastive
-from shapes_setup import SHAPES, Killed, Memory, build, close, equal, free_port, train
+from shapes_setup import SHAPES, KilledError, Memory, build, close, equal, free_port, samples, train
 
-from mriad.training.protocols import Shard
+TASK = Task(("image",), {"": Blobs().build().label_set}, "softmax")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -23,13 +27,11 @@ from mriad.training.protocols import Shard
 def test_resuming_in_mid_epoch_is_bit_for_bit(shape, die_at):
     straight, log = train(shape, dropout=0.3)
     memory = Memory()
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(shape, die_at=die_at, memory=memory, dropout=0.3)
     resumed, resumed_log = train(shape, memory=memory, dropout=0.3)
     equal(straight, resumed)
-    train_rows = [
-        {k: v for k, v in r.items() if k.startswith("train/")} for s, r in log.rows if s > die_at
-    ]
+    train_rows = [{k: v for k, v in r.items() if k.startswith("train/")} for s, r in log.rows if s > die_at]
     assert train_rows == [
         {k: v for k, v in r.items() if k.startswith("train/")} for s, r in resumed_log.rows if s > die_at
     ]
@@ -38,7 +40,7 @@ def test_resuming_in_mid_epoch_is_bit_for_bit(shape, die_at):
 def test_resuming_keeps_accumulated_gradients():
     straight, _ = train("supervised", steps=6, accumulate=3)
     memory = Memory()
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train("supervised", steps=6, die_at=5, memory=memory, accumulate=3)
     resumed, _ = train("supervised", steps=6, memory=memory, accumulate=3)
     equal(straight, resumed)
@@ -104,7 +106,9 @@ class TestAlternating:
 
         settled = copy.deepcopy(changed)
         score = a.discriminator(fake)  # not detached: the routing alone must keep the generators out
-        run.update(a.judge, F.binary_cross_entropy_with_logits(score, torch.zeros_like(score)), retain_graph=True)
+        run.update(
+            a.judge, F.binary_cross_entropy_with_logits(score, torch.zeros_like(score)), retain_graph=True
+        )
         now = [a.source_to_target.state_dict(), a.target_to_source.state_dict()]
         assert all(torch.equal(s[k], n[k]) for s, n in zip(settled, now, strict=True) for k in s)
         assert all(p.grad is None for p in a.source_to_target.parameters())
@@ -202,4 +206,14 @@ def test_streams_of_different_length_step_together():
     assert sorted(drawn[:3]) == sorted(drawn[3:6])  # every case once before any comes again
     for b in seen:
         assert b["unlabelled.weak"].cases == b["unlabelled.strong"].cases
-        assert b["unlabelled.weak"].keys != b["unlabelled.strong"].keys
+        assert not torch.equal(b["unlabelled.weak"].image, b["unlabelled.strong"].image)
+
+
+def test_views_share_what_they_are_told_to_share():
+    chain = Chain.of([], TASK, "strong", [Jitter()])
+    other = Chain.of([], TASK, "weak", [Jitter()])
+    alone = Chain.of([Jitter()], TASK, "weak")
+    batch = collate([samples(persons=1)["a00"]], [5])
+    shared = [augment(batch, c.device).image for c in (chain, other)]
+    assert torch.equal(*shared)
+    assert not torch.equal(shared[0], augment(batch, alone.device).image)

@@ -6,6 +6,7 @@ a position and no generator state, and two ranks see what one would have seen.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def sample_key(seed: int, stream: str, epoch: int, sample: str, view: str = "") -> int:
-    """Return the 63-bit key from which every draw of one sample follows."""
-    text = f"{seed}\x1f{stream}\x1f{epoch}\x1f{sample}\x1f{view}".encode()
+def sample_key(seed: int, stream: str, epoch: int, sample: str) -> int:
+    """Return the 63-bit key from which every draw of one sample follows. The view enters as a tag of the draws."""
+    text = f"{seed}\x1f{stream}\x1f{epoch}\x1f{sample}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
 
 
@@ -84,6 +85,13 @@ class Draws:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    @property
+    def host(self) -> Draws:
+        """The same generators, scalars left on the CPU: for choices that must not wait for the device."""
+        view = copy.copy(self)
+        view._device = torch.device("cpu")
+        return view
 
     def uniform(self, low: float, high: float, size: Sequence[int] = ()) -> Tensor:
         """(B, *size) float32 in [low, high) on the device."""

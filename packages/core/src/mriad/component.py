@@ -7,6 +7,8 @@ Schema is a marker `{"x-interface": NAME}`, which `mriad.schema` replaces by a `
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -99,8 +101,11 @@ class Component(Config):
         if not isinstance(value, dict) or not isinstance(value.get("type"), str):
             raise PydanticCustomError(
                 "component_type",
-                "a {interface} needs a mapping with a 'type', such as {{type: {example}}}",
-                {"interface": cls.interface, "example": next(iter(registry().names(cls.interface)), "…")},
+                "a {interface} needs a mapping with a 'type', such as {example}",
+                {
+                    "interface": cls.interface,
+                    "example": f"{{type: {next(iter(registry().names(cls.interface)), '…')}}}",
+                },
             )
         found: Any = registry().find(cls.interface, value["type"])
         if found is None:
@@ -116,3 +121,15 @@ class Component(Config):
 def fields_of(component: Config) -> Mapping[str, Any]:
     """The values of a config by field name, without recursion."""
     return {name: getattr(component, name) for name in type(component).model_fields}
+
+
+class _CallableModule(ModuleType):
+    """Importing this module binds `mriad.component` to it; users know that name as the function of `mriad.api`."""
+
+    def __call__(self, interface: str, type: str, /, **fields: Any) -> Component:
+        from mriad.api import component
+
+        return component(interface, type, **fields)
+
+
+sys.modules[__name__].__class__ = _CallableModule

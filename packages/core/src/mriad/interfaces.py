@@ -5,11 +5,11 @@ Datasets, augmenters, models and losses are the stable public API; the rest may 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from mriad.component import Component
+from mriad.component import Component, Config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mriad.batch import Batch, Draws
-    from mriad.geometry import Grid
     from mriad.experiment.model import Experiment
+    from mriad.geometry import Grid
+    from mriad.launch.trial import Trial
     from mriad.stages.artefact import Artefact, ArtefactKind, StageContext
     from mriad.training.algorithm import Algorithm, LearnerSetup
     from mriad.vocabulary import Case, CaseIndex, LabelSet, Link, Sample, Task, Volume
@@ -195,7 +196,7 @@ class Learner(Component):
 
     interface = "learner"
     yields: ClassVar[Literal["predictor", "weights"]] = "predictor"
-    """"weights": the networks segment nothing (proxy tasks, translation) and only start others or feed a stage."""
+    """"weights": the networks segment nothing (proxy tasks, translation); they start others or feed a stage."""
 
     def streams(self) -> tuple[str, ...]:
         """Names of the streams that `step` reads; the experiment must declare them."""
@@ -235,20 +236,13 @@ class Prediction(Protocol):
 
 
 class CasePredictor(Protocol):
-    """What a `Predictor` builds."""
+    """What a `Predictor` builds. With domain-specific networks it is one domain's, label set included."""
 
     label_set: LabelSet
     channels: tuple[str, ...]
 
-    def __call__(self, channels: Mapping[str, Volume], domain: str = "") -> Prediction:
-        """Segment one case; the result lies on the grid of the first channel.
-
-        `domain` is asked for only by a network with domain-specific parts; the prediction then carries that
-        domain's label set.
-
-        Raises:
-            DataError: a channel is missing, or such a network does not know the domain (known ones are named).
-        """
+    def __call__(self, channels: Mapping[str, Volume]) -> Prediction:
+        """Segment one case; the result lies on the grid of the first channel."""
         ...
 
 
@@ -271,7 +265,9 @@ class Postprocessor(Component):
 
     interface = "postprocessor"
 
-    def apply(self, probabilities: NDArray[np.float32], grid: Grid, label_set: LabelSet) -> NDArray[np.float32]:
+    def apply(
+        self, probabilities: NDArray[np.float32], grid: Grid, label_set: LabelSet
+    ) -> NDArray[np.float32]:
         """Return new probabilities (S, X, Y, Z)."""
         raise NotImplementedError
 
@@ -294,11 +290,32 @@ class Split(Component):
         raise NotImplementedError
 
 
+class Members(Config):
+    """Several runs of one stage, by fold or by seed; their ensemble has the stage's name."""
+
+    folds: int | None = Field(
+        None,
+        ge=2,
+        description="Parts of the training persons; each member validates on one, trains on the rest.",
+    )
+    seeds: list[int] | None = Field(None, min_length=1, description="One member a seed; all different.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        """Either folds or seeds."""
+        if (self.folds is None) == (self.seeds is None):
+            raise ValueError("members are either `folds: n` or `seeds: [..]`")
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"the seeds of members must differ, not {self.seeds}")
+        return self
+
+
 class Stage(Component):
     """A step that turns artefacts into artefacts; see `mriad.stages`.
 
-    Fields whose names are in `references` hold names of other stages (a name, or a list of names). A mapping there
-    is no reference but an override: `data: {...}` changes the experiment's section, `data: [a, b]` names stages.
+    Fields whose names are in `references` hold names of other stages (a name, or a list of names). A mapping
+    there is no reference but an override: `data: {...}` changes the experiment's section, `data: [a, b]` names
+    stages.
     """
 
     interface = "stage"
@@ -313,15 +330,16 @@ class Stage(Component):
     }
     """Kinds that a reference takes, by field; a field that is not listed (`after`) takes any."""
     overrides: ClassVar[tuple[str, ...]] = ()
-    """Fields named like a section of the experiment (`learner`, `streams`, …) that override it for this stage.
+    """Sections of the experiment (`learner`, `streams`, …) that the stage may be given too, for itself alone.
 
-    Declare them as raw (`dict[str, Any] | None`, …): they are merged into the section and validated with it.
+    Each needs a field of that name, typed raw (`dict[str, Any] | None`): it is merged and then validated.
     """
 
     after: str | list[str] = Field(default_factory=list, description="Stages that must have ended before.")
+    members: Members | None = Field(None, description="Run several times; the predictors become an ensemble.")
 
     def sections(self) -> tuple[str, ...]:
-        """Sections of the experiment that the result depends on ("model", "data.labels"); part of the fingerprint."""
+        """Sections of the experiment that the result depends on ("model", "data.labels"), for the fingerprint."""
         return ()
 
     def result(self, experiment: Experiment) -> ArtefactKind:
@@ -374,6 +392,16 @@ class CaseMetric(Protocol):
     ) -> tuple[float, str]: ...
 
 
+class Figure(Component):
+    """A picture of a finished trial, computed from its tracked values; drawn for every run."""
+
+    interface = "figure"
+
+    def draw(self, trial: Trial, folder: Path) -> list[Path]:
+        """Write PNG files into `folder` and return them; an empty list where the trial has nothing to show."""
+        raise NotImplementedError
+
+
 INTERFACES: tuple[type[Component], ...] = (
     Dataset,
     PreprocessingStep,
@@ -391,6 +419,7 @@ INTERFACES: tuple[type[Component], ...] = (
     Split,
     Stage,
     Metric,
+    Figure,
 )
 """Every interface, in the order of a run."""
 

@@ -16,7 +16,7 @@ from mriad.errors import PluginError
 from mriad.registry import CommandEntry, Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from mriad.component import Component
@@ -33,6 +33,15 @@ class BrokenPlugin:
     distribution: str
     version: str
     error: Exception
+
+    @property
+    def summary(self) -> str:
+        """One line for a person."""
+        reason = str(self.error).splitlines()[0] if str(self.error) else type(self.error).__name__
+        return (
+            f"plugin '{self.name}' ({self.distribution} {self.version}) is not loaded: {reason}; "
+            "see: mriad plugins doctor"
+        )
 
 
 @dataclass(frozen=True)
@@ -93,28 +102,41 @@ def discover(found: Iterable[Candidate] | None = None) -> Plugins:
     global _last
     if found is None and _last is not None:
         return _last
-    plugins = Plugins()
-    for candidate in candidates() if found is None else found:
-        try:
-            _load(candidate, plugins)
-        except Exception as error:  # any guest may raise anything, and must not take the host down
-            plugins.broken.append(
-                BrokenPlugin(candidate.name, candidate.distribution, candidate.version, error)
-            )
+    plugins = _load_all(candidates() if found is None else found, _collect)
     for broken in plugins.broken:
-        reason = str(broken.error).splitlines()[0] if str(broken.error) else type(broken.error).__name__
-        warnings.warn(
-            f"plugin '{broken.name}' ({broken.distribution} {broken.version}) is not loaded: {reason}; "
-            "see: mriad plugins doctor",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        warnings.warn(broken.summary, RuntimeWarning, stacklevel=2)
     if found is None:
         _last = plugins
     return plugins
 
 
-def _load(candidate: Candidate, plugins: Plugins) -> None:
+def discover_commands(found: Iterable[Candidate] | None = None) -> Plugins:
+    """Ask every plugin for its commands alone, without a warning: what `mriad --help` needs, and fast.
+
+    Components are not made, so the registry of the result has none, and what is wrong with them is not found.
+    """
+    return _load_all(candidates() if found is None else found, _collect_commands)
+
+
+def _load_all(
+    found: Iterable[Candidate], collect: Callable[[pluggy.PluginManager, Candidate, Registry], None]
+) -> Plugins:
+    plugins = Plugins()
+    for candidate in found:
+        try:
+            _load(candidate, plugins, collect)
+        except Exception as error:  # any guest may raise anything, and must not take the host down
+            plugins.broken.append(
+                BrokenPlugin(candidate.name, candidate.distribution, candidate.version, error)
+            )
+    return plugins
+
+
+def _load(
+    candidate: Candidate,
+    plugins: Plugins,
+    collect: Callable[[pluggy.PluginManager, Candidate, Registry], None],
+) -> None:
     """Load one plugin into `plugins`, wholly or not at all."""
     twin = next((p for p in plugins.loaded if p.name == candidate.name), None)
     if twin is not None:
@@ -139,7 +161,7 @@ def _load(candidate: Candidate, plugins: Plugins) -> None:
     manager.check_pending()  # a misspelt hook is an error, not silence
     # A plugin's offers are collected apart and merged at once, so that a fault half-way leaves nothing behind.
     offers = Registry()
-    _collect(manager, candidate, offers)
+    collect(manager, candidate, offers)
     _merge(offers, plugins.registry)
     plugins.loaded.append(
         LoadedPlugin(candidate.name, candidate.distribution, candidate.version, module, seconds)
@@ -156,11 +178,15 @@ def _collect(manager: pluggy.PluginManager, candidate: Candidate, offers: Regist
     def experiment(name: str, path: Path) -> None:
         offers.experiments[f"{candidate.name}:{name}"] = (path, distribution)
 
-    def command(name: str, target: str, help: str) -> None:
-        offers.commands[name] = CommandEntry(name, target, help, candidate.name, distribution)
-
     manager.hook.mriad_register_components(register=component)
     manager.hook.mriad_register_experiments(register=experiment)
+    _collect_commands(manager, candidate, offers)
+
+
+def _collect_commands(manager: pluggy.PluginManager, candidate: Candidate, offers: Registry) -> None:
+    def command(name: str, target: str, help: str) -> None:
+        offers.commands[name] = CommandEntry(name, target, help, candidate.name, candidate.distribution)
+
     manager.hook.mriad_register_commands(register=command)
 
 

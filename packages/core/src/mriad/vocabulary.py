@@ -245,6 +245,8 @@ class Task:
     link: Link
     domains: tuple[str, ...] = ()
     dimensions: Literal[2, 3] = 3
+    slices: Literal["", "axial", "coronal", "sagittal"] = ""
+    """Which slices of a volume a network of 2 dimensions reads."""
     stored_label_set: LabelSet | None = None
     """Label set of targets before augmentation, where an augmenter changes it (SynthSeg); None: the task's."""
     inputs: Mapping[str, str] = field(default_factory=dict)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
-
 from mriad.geometry import Grid
 from mriad.identity import fingerprint
 from mriad.interfaces import Augmenter, Dataset, Head, Learner, Loss, Metric, Model, Optimiser, Split
 from mriad.vocabulary import Case, CaseIndex, Label, LabelSet, Volume
+from pydantic import Field
 
 
 class BlobSource:

@@ -6,9 +6,9 @@ import copy
 
 import torch
 import torch.nn.functional as F
+from mriad.training.algorithm import Algorithm, seeded
 from torch import nn
 
-from mriad.training.algorithm import Algorithm, seeded
 from mriad_shapes.parts import contrastive
 
 

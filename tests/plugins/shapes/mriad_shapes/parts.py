@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from mriad.training.distributed import average
+from torch import nn
 
 
 def jitter(batch, draws, sd):
@@ -58,6 +57,7 @@ class DomainNorm(nn.Module):
 class TinyNetwork(nn.Module):
     def __init__(self, task, width, norm, dropout):
         super().__init__()
+        self.domains = task.domains
         domains = max(1, len(task.domains))
         # A bias before a norm has a gradient of exactly 0: Adam would turn its rounding into full steps.
         self.first = nn.Conv3d(len(task.channels), width, 3, padding=1, bias=norm == "none")
@@ -73,12 +73,14 @@ class TinyNetwork(nn.Module):
         self.heads = nn.ModuleList([nn.Conv3d(width, task.outputs(), 3, padding=1) for _ in range(heads)])
 
     def encode(self, x, domain=0):
+        domain = self.domains.index(domain) if isinstance(domain, str) and domain else domain or 0
         x = self.first(x)
         x = self.norm(x, domain) if self.kind == "domain" else self.norm(x)
         return self.dropout(F.leaky_relu(x))
 
     def forward(self, x, domain=0):
-        return self.heads[domain if self.kind == "domain" else 0](self.encode(x, domain))
+        head = self.domains.index(domain) if isinstance(domain, str) and domain else domain or 0
+        return self.heads[head if self.kind == "domain" else 0](self.encode(x, domain))
 
 
 def cross_entropy(prediction, target, weight=None):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mriad.batch import sample_key
+from mriad.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -170,7 +171,9 @@ class Algorithm(ABC):
         return {}
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Restore `extra_state`."""
+        """Restore `extra_state`. Override both or neither."""
+        if state:
+            raise CheckpointError(f"{type(self).__name__} keeps extra state but does not restore it")
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimisers and extra state, loadable without executing code."""

@@ -56,8 +56,6 @@ class Plan:
     stop_on: str = ""
     """Validation key that chooses the best checkpoint; "" keeps the last."""
     higher_is_better: bool = True
-    target: float | None = None
-    """The best value of a metric that is best at a value rather than high or low."""
 
     def better(self, new: float, old: float | None) -> bool:
         """Whether `new` beats `old`; a value that is not a number never does."""
@@ -65,8 +63,6 @@ class Plan:
             return False
         if old is None:
             return True
-        if self.target is not None:
-            return abs(new - self.target) < abs(old - self.target)
         return new > old if self.higher_is_better else new < old
 
 
@@ -79,7 +75,9 @@ def state_of(run: Run, algorithm: Algorithm, streams: StreamSet, progress: Progr
         "progress": progress.state_dict(),
         "scaler": run.scaler.state_dict(),
         "generator": torch.get_rng_state(),
-        "generator_device": [s.cpu() for s in torch.cuda.get_rng_state_all()] if run.device.type == "cuda" else [],
+        "generator_device": [s.cpu() for s in torch.cuda.get_rng_state_all()]
+        if run.device.type == "cuda"
+        else [],
     }
 
 

@@ -36,11 +36,19 @@ class Chain:
     margin: int = 0
 
     @classmethod
-    def of(cls, augmenters: Sequence[Augmenter], task: Task) -> Chain:
-        """Build the augmenters; each gets a tag of place and type, so that draws are independent."""
-        built = tuple((f"{i}:{a.type_name()}", a.build(task)) for i, a in enumerate(augmenters))
-        cut = max((i + 1 for i, a in enumerate(augmenters) if a.where == "worker"), default=0)
-        return cls(built[:cut], built[cut:], sum(a.margin() for a in augmenters))
+    def of(
+        cls, augmenters: Sequence[Augmenter], task: Task, view: str = "", shared: Sequence[Augmenter] = ()
+    ) -> Chain:
+        """Build the augmenters of a view, after those that all views share.
+
+        Each gets a tag of its own, so that draws are independent; the tags of shared ones do not name the view, so
+        that all views see the same.
+        """
+        tagged = [(f"shared/{i}:{a.type_name()}", a) for i, a in enumerate(shared)]
+        tagged += [(f"{view}/{i}:{a.type_name()}", a) for i, a in enumerate(augmenters)]
+        built = tuple((tag, a.build(task)) for tag, a in tagged)
+        cut = max((i + 1 for i, (_, a) in enumerate(tagged) if a.where == "worker"), default=0)
+        return cls(built[:cut], built[cut:], sum(a.margin() for _, a in tagged))
 
 
 def augment(batch: Batch, functions: Sequence[tuple[str, BatchFunction]]) -> Batch:
@@ -68,11 +76,15 @@ def crop_margin(batch: Batch, margin: int) -> Batch:
     )
 
 
-def _stack(arrays: Sequence[np.ndarray | None], fill: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor | None:
+def _stack(
+    arrays: Sequence[np.ndarray | None], fill: Sequence[np.ndarray], dtype: torch.dtype
+) -> Tensor | None:
     """Stack per-sample arrays; where only some samples have one, the others are all ones. None if none has."""
     if all(a is None for a in arrays):
         return None
-    rows = [np.ones((1, *f.shape[1:]), np.uint8) if a is None else a for a, f in zip(arrays, fill, strict=True)]
+    rows = [
+        np.ones((1, *f.shape[1:]), np.uint8) if a is None else a for a, f in zip(arrays, fill, strict=True)
+    ]
     return torch.from_numpy(np.stack([np.ascontiguousarray(r) for r in rows])).to(dtype)
 
 
@@ -148,7 +160,9 @@ class Stream:
     def at(self, position: int, index: int) -> tuple[int, str]:
         """Epoch and case of sample `index` of the joint batch at a position."""
         epoch, place = divmod(position * self.batch + index, len(self.cases))
-        order = generator_of(sample_key(self.seed, self.name, epoch, ""), "order").permutation(len(self.cases))
+        order = generator_of(sample_key(self.seed, self.name, epoch, ""), "order").permutation(
+            len(self.cases)
+        )
         return epoch, self.cases[int(order[place])]
 
     def draw(self, position: int, shard: Shard) -> dict[str, Batch]:
@@ -160,18 +174,19 @@ class Stream:
             sample = self.load(case)
             if self.patch is not None:
                 key = sample_key(self.seed, self.name, epoch, case)
-                sample = self.patch(sample, generator_of(key, "patch"), (self.margin,) * (sample.image.ndim - 1))
+                sample = self.patch(
+                    sample, generator_of(key, "patch"), (self.margin,) * (sample.image.ndim - 1)
+                )
             patches.append(sample)
-        return {view: self._view(view, chain, patches, where) for view, chain in self.views.items()}
+        keys = [sample_key(self.seed, self.name, epoch, case) for epoch, case in where]
+        return {view: _view(chain, patches, keys) for view, chain in self.views.items()}
 
-    def _view(
-        self, view: str, chain: Chain, patches: Sequence[Sample], where: Sequence[tuple[int, str]]
-    ) -> Batch:
-        keys = [sample_key(self.seed, self.name, epoch, case, view) for epoch, case in where]
-        if not chain.worker:
-            return collate(patches, keys)
-        singles = [augment(collate([p], [k]), chain.worker) for p, k in zip(patches, keys, strict=True)]
-        return join(singles)
+
+def _view(chain: Chain, patches: Sequence[Sample], keys: Sequence[int]) -> Batch:
+    """Collate, and apply what runs in workers sample by sample."""
+    if not chain.worker:
+        return collate(patches, keys)
+    return join([augment(collate([p], [k]), chain.worker) for p, k in zip(patches, keys, strict=True)])
 
 
 def join(batches: Sequence[Batch]) -> Batch:

@@ -1,0 +1,1 @@
+"""The stage graph: typed artefacts, expansion, fingerprints, running once."""

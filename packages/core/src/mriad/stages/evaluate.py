@@ -1,0 +1,144 @@
+"""`core.evaluate`: predicts the test cases on their own grids and measures them there."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from mriad.errors import DataError
+from mriad.interfaces import Stage
+from mriad.stages.artefact import Artefact
+from mriad.stages.train import index_of, labels_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mriad.evaluation import Row
+    from mriad.experiment.model import Experiment
+    from mriad.launch.protocol import WorkerContext
+    from mriad.stages.artefact import ArtefactKind, StageContext
+    from mriad.vocabulary import Case
+
+TABLE = "cases.csv"
+PREDICTIONS = "predictions"
+
+
+class EvaluateStage(Stage):
+    """Writes `cases.csv` (one row a case, structure and metric) and the predictions themselves."""
+
+    type: Literal["core.evaluate"] = "core.evaluate"
+    makes: ClassVar[ArtefactKind] = "table"
+    accepts: ClassVar[Mapping[str, tuple[ArtefactKind, ...]]] = {"with_": ("predictor",)}
+    with_: str = Field(alias="with", description="Stage whose predictor is measured.")
+    cases: Literal["test", "validation"] = Field("test", description="Which side of the split.")
+
+    references: ClassVar[tuple[str, ...]] = ("after", "with_")
+
+    def sections(self) -> tuple[str, ...]:
+        """Metrics, reference and the target's name."""
+        return ("evaluate", "data.labels", "data.domains", "data.channels")
+
+    def run(self, context: StageContext) -> Artefact:
+        """Evaluate here where the run has no GPU; else in a worker that has one."""
+        folder = context.folder.absolute()
+        payload = EvaluatePayload(
+            experiment=context.experiment.model_dump(mode="json"),
+            fold=context.fold,
+            predictor=str(context.inputs[self.with_].folder),
+            side=self.cases,
+            labels=labels_folder(context),
+        )
+        resources = context.experiment.resources
+        if resources.gpus:
+            alone = resources.model_copy(update={"workers": 1})
+            summary = context.launcher.run(
+                evaluate_worker,
+                payload,
+                resources=alone,
+                name=f"{context.name}-{context.fingerprint[:12]}",
+                folder=folder,
+                reporter=context.reporter,
+            )
+        else:
+            summary = evaluate_cases(payload, folder, "cpu", context.reporter.message)
+        return Artefact("table", folder, context.fingerprint, summary)
+
+
+@dataclass(frozen=True)
+class EvaluatePayload:
+    """Plain values, so that it travels to any process."""
+
+    experiment: dict[str, Any]
+    fold: int
+    predictor: str
+    side: str
+    labels: str = ""
+
+
+def evaluate_worker(context: WorkerContext[EvaluatePayload]) -> dict[str, Any]:
+    """Evaluate in a worker of a launcher."""
+    return evaluate_cases(context.payload, context.folder, context.device, context.reporter.message)
+
+
+def evaluate_cases(payload: EvaluatePayload, folder: Path, device: str, message: Any) -> dict[str, Any]:
+    """Predict and measure every case of the side that has the reference; cases done before are not done again.
+
+    Raises:
+        DataError: no case has the reference, or a case cannot be read.
+        CheckpointError: the predictor cannot be loaded.
+    """
+    from mriad.evaluation import read_rows, write_rows
+    from mriad.experiment.model import Experiment
+    from mriad.flow import gather_cases
+    from mriad.inference.load import load_predictor
+
+    experiment = Experiment.model_validate(payload.experiment)
+    cases = gather_cases(
+        experiment, index_of(experiment, labels=payload.labels), payload.fold, experiment.seed
+    )
+    name = experiment.evaluate.reference or cases.label
+    wanted = [case for case in cases.side(payload.side) if name in case.labels]
+    if not wanted:
+        raise DataError(
+            f"no {payload.side} case has the reference '{name}'",
+            where={f"{payload.side} cases": len(cases.split[payload.side])},
+            remedy="set evaluate.reference to a label that they have",
+        )
+    predictors: dict[str, Any] = {}  # by domain, which domain-specific networks need to know
+    parts = folder / "rows"
+    rows: list[Row] = []
+    start, told = time.perf_counter(), time.perf_counter()
+    for done, case in enumerate(wanted, 1):
+        part = parts / f"{done:05d}.csv"
+        if not part.exists():
+            if case.domain not in predictors:
+                predictors[case.domain] = load_predictor(Path(payload.predictor), device, case.domain)
+            write_rows(part, _measure(experiment, case, name, predictors[case.domain], folder))
+        rows += read_rows(part)
+        if time.perf_counter() - told > 5:
+            told = time.perf_counter()
+            left = (told - start) / done * (len(wanted) - done)
+            message(f"measured {done} of {len(wanted)} cases, {left:.0f} s left")
+    write_rows(folder / TABLE, rows)
+    return {"cases": len(wanted), "reference": name, "seconds": round(time.perf_counter() - start, 3)}
+
+
+def _measure(experiment: Experiment, case: Case, name: str, predictor: Any, folder: Path) -> list[Row]:
+    """Rows of one case; its prediction is kept as a soft map of 1/255 steps."""
+    from mriad.evaluation import Reference, score_case
+    from mriad.images import write_like
+    from mriad.preparation import load_sample
+
+    sample = load_sample(case, (), name, case.labels[name].kind, predictor.label_set)
+    found = predictor({channel: case.channels[channel].read() for channel in predictor.channels})
+    target = folder / PREDICTIONS / f"{case.id}.nii.gz"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    kept = found.probabilities[0] if len(found.label_set) == 1 else found.probabilities
+    write_like(target, kept, found.grid, "uint8_scaled", overwrite=True)
+    metrics = [metric for metric in experiment.evaluate.metrics if metric.level == "case"]
+    reference = Reference.of_sample(sample, name)
+    return score_case(found.probabilities, found.grid, reference, found.label_set, metrics)

@@ -1,0 +1,143 @@
+"""The identity of what a stage makes: everything that it depends on, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mriad.filehash import file_sha256
+from mriad.identity import fingerprint
+from mriad.stages.sections import COVERED, canonical, names, section
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mriad.experiment.model import Experiment
+    from mriad.stages.graph import Graph, Node
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """What an experiment's `data` section leads to.
+
+    data: fingerprint of the voxels that training and validation may see. training, validation: case ids of
+    the fold. test: fingerprint of the test cases; only stages that make a table (they measure) depend on it.
+    """
+
+    data: str
+    training: tuple[str, ...]
+    validation: tuple[str, ...] = ()
+    test: str = ""
+
+
+def identify(experiment: Experiment) -> DataIdentity:
+    """Read the experiment's index, make the split of its fold, and hash what lies on each side.
+
+    Raises:
+        DataError: the data set cannot be read.
+        SplitError: the split leaks a person.
+    """
+    from mriad.flow import apply_domains, check_split
+
+    index = apply_domains(experiment.data.dataset.build(), experiment.data.domains)
+    split = experiment.data.split.build(index, experiment.fold, experiment.seed)
+    check_split(index, split)
+    training, validation, test = (tuple(split.get(s, ())) for s in ("train", "validation", "test"))
+    seen, unseen = {*training, *validation}, set(test)
+    return DataIdentity(
+        data=index.select(lambda case: case.id in seen).fingerprint,
+        training=training,
+        validation=validation,
+        test=index.select(lambda case: case.id in unseen).fingerprint,
+    )
+
+
+def fingerprints(graph: Graph, identify: Callable[[Experiment], DataIdentity] = identify) -> dict[str, str]:
+    """Return the SHA-256 of each node, by name.
+
+    It covers the stage's type, version and fields, the sections of the experiment that it declares (its
+    own overrides merged in), the fingerprints of all that it refers to, data, split, seed and fold. Names
+    of stages are no part of it, so that a stage that two experiments share has one fingerprint in both.
+
+    Args:
+        graph: of one experiment, fold and seed.
+        identify: reads the index and makes the split of an experiment; called once for each different
+            `data` section (a stage may override it).
+    """
+    known: dict[str, DataIdentity] = {}
+    made: dict[str, str] = {}
+    for node in graph:
+        key = fingerprint([node.experiment.data, node.experiment.seed, node.experiment.fold])
+        if key not in known:
+            known[key] = identify(node.experiment)
+        made[node.name] = node_fingerprint(node, known[key], made)
+    return made
+
+
+def node_fingerprint(node: Node, identity: DataIdentity, upstream: Mapping[str, str]) -> str:
+    """Return the fingerprint of one node, given those of the nodes that it refers to."""
+    experiment = node.experiment
+    return fingerprint(
+        {
+            "format": FORMAT,
+            "stage": _own_fields(node),
+            "sections": {path: _section(node, path) for path in node.stage.sections() if not _covered(path)},
+            "upstream": _upstream(node, upstream),
+            "data": identity.data,
+            "training": list(identity.training),
+            "validation": list(identity.validation),
+            "test": identity.test if node.kind == "table" else "",
+            "split_seed": experiment.seed,
+            "seed": node.seed,
+            "fold": experiment.fold,
+            "inner": list(node.inner or ()),
+        }
+    )
+
+
+def _upstream(node: Node, fingerprints: Mapping[str, str]) -> dict[str, list[str]]:
+    """Fingerprints by field, in the order of the field, which matters (except for `after`)."""
+    found: dict[str, list[str]] = {}
+    for reference in node.references:
+        found.setdefault(reference.field, []).append(fingerprints[reference.node])
+    if "after" in found:
+        found["after"].sort()
+    return found
+
+
+def _own_fields(node: Node) -> Any:
+    """The stage without overrides (they are in the sections), and without names of stages."""
+    stage = node.stage
+    value = canonical(stage)
+    resolved = {(r.field, r.written) for r in node.references}
+    for field in type(stage).references:
+        info = type(stage).model_fields.get(field)
+        if info is not None:
+            # Words that are no stages stay: `cases: target`, `from: scratch`.
+            words = [w for w in names(getattr(stage, field)) if (field, w) not in resolved]
+            value[info.alias or field] = [_content(word) for word in words]
+    for field in type(stage).overrides:
+        if field not in type(stage).references:
+            value.pop(field, None)
+    return value
+
+
+def _content(word: str) -> str:
+    """A file stands for what is in it (`from: FILE`), any other word for itself."""
+    return file_sha256(word) if Path(word).is_file() else word
+
+
+def _covered(path: str) -> bool:
+    above, _, last = path.rpartition(".")
+    return last in COVERED.get(above, ())
+
+
+def _section(node: Node, path: str) -> Any:
+    value = canonical(section(node.experiment, path), path)
+    if path == "streams" and "learner" in node.stage.sections():
+        # A learner draws only from the streams that it names.
+        return {name: value[name] for name in node.experiment.learner.streams() if name in value}
+    return value

@@ -1,0 +1,92 @@
+"""What a stage takes from the experiment: sections with overrides, canonical forms, references in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_jsonable_python
+
+from mriad.component import Component, Config
+
+if TYPE_CHECKING:
+    from mriad.experiment.model import Experiment
+
+COVERED = {"data": ("dataset", "split", "store"), "data.labels": ("from",), "predict": ("with",)}
+"""Fields that stay out of a fingerprint, by section: what they lead to (voxels, ids, upstream) is in it."""
+
+
+def overridden(experiment: Experiment, sections: Mapping[str, Any]) -> Experiment:
+    """The experiment with sections overridden by raw values; the same object where there is nothing to do.
+
+    Raises:
+        pydantic.ValidationError: the merged experiment is not valid.
+    """
+    if not sections:
+        return experiment
+    from mriad.experiment.merge import merge_plain  # not at the top: `mriad.experiment` needs this module
+
+    # With defaults, so that `learner: {weight: 2}` finds the type that it adds to.
+    raw = experiment.model_dump(mode="json")
+    return type(experiment).model_validate(merge_plain(raw, dict(sections)))
+
+
+def section(experiment: Config, path: str) -> Any:
+    """The value of a dotted path such as "data.labels" or "evaluate.metrics.0" (None past the end of a list).
+
+    Raises:
+        AttributeError: there is no such section.
+    """
+    value: Any = experiment
+    for part in path.split("."):
+        if isinstance(value, (list, tuple)) and part.isdigit():
+            value = value[int(part)] if int(part) < len(value) else None
+        else:
+            value = getattr(value, part if part in getattr(type(value), "model_fields", ()) else part + "_")
+    return value
+
+
+def canonical(value: Any, path: str = "") -> Any:
+    """Return JSON-like data that stands for what a value does.
+
+    Components carry the `version` of their class. Names of stages are left out, since the fingerprints of
+    those stages are given beside; so are the fields in `COVERED`.
+    """
+    if isinstance(value, Config):
+        hidden = type(value).references if isinstance(value, Component) else ()
+        out: dict[str, Any] = {}
+        for name, info in type(value).model_fields.items():
+            key = info.serialization_alias or info.alias or name
+            if name not in hidden and key not in COVERED.get(path, ()):
+                out[key] = canonical(getattr(value, name), f"{path}.{key}")
+        version = getattr(type(value), "version", None)
+        return out if version is None else {**out, "$version": version}
+    if isinstance(value, Mapping):
+        return {str(key): canonical(v, f"{path}.{key}") for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(v, f"{path}.") for v in value]
+    return to_jsonable_python(value)
+
+
+def names(value: Any) -> list[str]:
+    """The names in a reference field: one, several, or none (a mapping is an override)."""
+    if isinstance(value, str):
+        return [value]
+    return [v for v in value if isinstance(v, str)] if isinstance(value, (list, tuple)) else []
+
+
+def references(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every (place, stage name) that components inside a section refer to."""
+    if isinstance(value, Config):
+        for name in type(value).model_fields:
+            field = getattr(value, name)
+            if isinstance(value, Component) and name in type(value).references:
+                yield from (((*path, name), target) for target in names(field) if target)
+            else:
+                yield from references(field, (*path, name))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from references(item, (*path, str(key)))
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from references(item, (*path, str(i)))

@@ -1,0 +1,270 @@
+"""What each training worker does: cases → streams → learner → loop → predictor. Launchers call `train_worker`."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mriad.evaluation import Reference, score_case, summarise
+from mriad.experiment.model import Experiment
+from mriad.flow import Cases, gather_cases, make_streams, overfit
+from mriad.launch.checkpoints import FolderCheckpoints
+from mriad.preparation import Recipe, fit_steps, prepare
+from mriad.stages.members import inner_split
+from mriad.stages.train import index_of
+from mriad.training import distributed
+from mriad.training.algorithm import LearnerSetup
+from mriad.training.loop import Plan, fit
+from mriad.training.run import Run
+from mriad.training.start import load_start
+from mriad.training.streams import StreamSet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mriad.interfaces import Metric
+    from mriad.launch.protocol import WorkerContext
+    from mriad.preparation import Prepared
+    from mriad.training.algorithm import Algorithm
+    from mriad.vocabulary import Case
+
+
+@dataclass(frozen=True)
+class TrainPayload:
+    """What a worker is given; plain values, so that it travels to any process."""
+
+    experiment: dict[str, Any]
+    fold: int
+    seed: int
+    inner: tuple[int, int] | None
+    overfit: int
+    store: str
+    datasets: tuple[str, ...]
+    labels: str
+    start: str
+    key_map: dict[str, str]
+
+
+def train_worker(context: WorkerContext[TrainPayload]) -> dict[str, Any]:
+    """Train from the last checkpoint or the start; return what the run's summary holds.
+
+    Raises:
+        MriadError: data, experiment, checkpoint or place are at fault; see the loop and the preparation.
+    """
+    payload, folder = context.payload, context.folder
+    experiment = Experiment.model_validate(payload.experiment)
+    device = torch.device(context.device)
+    cases = cases_for(experiment, payload)
+    recipe = recipe_for(experiment, cases, payload.store)
+    prepared = _prepare_once(context, experiment, cases, recipe)
+
+    streams = StreamSet(
+        make_streams(experiment, cases, prepared.of, payload.seed),
+        context.shard,
+        device,
+        experiment.budget.epoch,
+        experiment.resources.loaders,
+    )
+    budget = experiment.budget
+    run = Run(
+        device=device,
+        shard=context.shard,
+        steps=budget.steps,
+        steps_per_epoch=streams.steps_per_epoch,
+        seed=payload.seed,
+        precision=budget.precision,
+    )
+    algorithm = experiment.learner.build(
+        LearnerSetup(
+            task=cases.task,
+            model=experiment.model,
+            loss=experiment.loss,
+            optimiser=experiment.optimiser,
+            schedule=experiment.schedule,
+            device=device,
+            seed=payload.seed,
+            updates=max(1, budget.steps // budget.accumulate),
+            accumulate=budget.accumulate,
+            clip_norm=budget.clip_norm,
+            domains=cases.task.domains,
+        )
+    )
+    if payload.start:
+        context.reporter.message(load_start(algorithm.networks(), payload.start, payload.key_map))
+    validator = _Validator(experiment, cases, prepared, context)
+    plan = plan_of(experiment, streams.steps_per_epoch, validator.metrics)
+    progress = fit(
+        run,
+        algorithm,
+        streams,
+        plan,
+        context.reporter,
+        context.checkpoints,
+        validator if validator.cases else None,
+    )
+    best = context.checkpoints.load("best") if progress.best is not None else None
+    if best is not None:
+        algorithm.load_state_dict(best["learner"])
+    if context.rank == 0:
+        _save(experiment, cases, prepared.recipe, algorithm, folder)
+    distributed.barrier()
+    samples = progress.step * sum(stream.batch for stream in streams.streams.values())
+    summary = {
+        "steps": progress.step,
+        "samples": samples,
+        "seconds": round(progress.seconds, 3),
+        "waiting_seconds": round(progress.waiting, 3),
+        "peak_memory_bytes": peak_memory(device),
+        "threads": torch.get_num_threads(),
+        "workers": context.world,
+        "parameters": sum(p.numel() for p in algorithm.predicts().parameters()),
+        "train_cases": len(cases.split["train"]),
+        "validation_cases": len(validator.cases),
+        "weights": "best" if best is not None else "last",
+    }
+    if progress.best is not None:
+        summary |= {"best": progress.best, "best_step": progress.best_step, "best_key": plan.stop_on}
+    return summary
+
+
+def cases_for(experiment: Experiment, payload: TrainPayload) -> Cases:
+    """Cases of the fold, of the member of an ensemble, or of an overfitting trial."""
+    index = index_of(experiment, payload.datasets, payload.labels)
+    cases = gather_cases(experiment, index, payload.fold, experiment.seed)
+    if payload.inner is not None:
+        training, validation = inner_split(cases.side("train"), payload.inner, experiment.seed)
+        cases = replace(cases, split={**cases.split, "train": training, "validation": validation})
+    return overfit(cases, payload.overfit) if payload.overfit else cases
+
+
+def recipe_for(experiment: Experiment, cases: Cases, store: str) -> Recipe:
+    """How a case becomes a sample: channels, target, steps, store."""
+    steps = tuple(experiment.data.preprocessing)
+    return Recipe(
+        channels=cases.task.channels,
+        label_set=cases.task.label_set(),
+        label_name=cases.label,
+        kind=experiment.data.labels.kind,
+        steps=steps,
+        parameters=(None,) * len(steps),
+        store=experiment.data.store.build(Path(store)),
+    )
+
+
+def used_cases(cases: Cases) -> list[Case]:
+    """Training cases, then validation cases, each once."""
+    return list({case.id: case for side in ("train", "validation") for case in cases.side(side)}.values())
+
+
+def _prepare_once(
+    context: WorkerContext[TrainPayload], experiment: Experiment, cases: Cases, recipe: Recipe
+) -> Prepared:
+    """Rank 0 fits and prepares; the others wait and read the store."""
+    wanted = used_cases(cases)
+    message = context.reporter.message
+
+    told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > 5:
+            told = time.monotonic()
+            message(f"prepared {done} of {total} cases")
+
+    if context.rank == 0:
+        recipe = fit_steps(cases.side("train"), recipe, experiment.resources.loaders)
+        prepare(wanted, recipe, experiment.resources.loaders, tell)
+    parameters = distributed.gather_objects(recipe.parameters)[0]
+    distributed.barrier()
+    return prepare(wanted, replace(recipe, parameters=parameters))
+
+
+def plan_of(experiment: Experiment, steps_per_epoch: int, metrics: list[Metric]) -> Plan:
+    """When to validate, save and stop."""
+    budget = experiment.budget
+    validate = budget.validate_every or steps_per_epoch
+    wanted = experiment.evaluate.stop_on or (f"val/{metrics[0].key()}" if metrics else "")
+    # Where a metric is best at a value, its summary is the mean size of the error: lower is better.
+    judge = next((m for m in metrics if wanted.removeprefix("val/").split("/")[0] == m.key()), None)
+    return Plan(
+        steps=budget.steps,
+        validate_every=validate,
+        checkpoint_every=budget.checkpoint_every or validate,
+        patience=budget.patience,
+        stop_on=wanted,
+        higher_is_better=judge is None or judge.direction == "higher",
+    )
+
+
+class _Validator:
+    """Predicts validation cases whole and scores them against the training target, on the working grid."""
+
+    def __init__(
+        self, experiment: Experiment, cases: Cases, prepared: Prepared, context: WorkerContext[TrainPayload]
+    ) -> None:
+        self.experiment, self.task, self.prepared, self.label = experiment, cases.task, prepared, cases.label
+        self.metrics = [m for m in experiment.evaluate.metrics if m.level == "case"]
+        labelled = [case.id for case in cases.side("validation") if cases.label in case.labels]
+        self.cases = labelled if self.metrics else []
+        self.mine = self.cases[context.rank :: context.world]
+        self.device = torch.device(context.device)
+
+    def __call__(self, algorithm: Algorithm) -> Mapping[str, float]:
+        """Return means by "metric/structure", and by "metric" over structures."""
+        from mriad.inference.segmenter import predict_whole
+
+        rows = []
+        for case in self.mine:
+            sample = self.prepared.of(case)
+            found = predict_whole(
+                list(algorithm.predicting().values()),
+                sample,
+                self.experiment.predict,
+                self.task,
+                self.device,
+                self.experiment.model,
+            )
+            reference = Reference.of_sample(sample, self.label)
+            rows += score_case(found, sample.grid, reference, self.task.label_set(), self.metrics)
+        together = [row for part in distributed.gather_objects(rows) for row in part]
+        values: dict[str, float] = {}
+        for summary in summarise(together):
+            values[f"{summary.metric}/{summary.structure}"] = summary.with_worst
+        for metric in self.metrics:
+            found_values = [v for k, v in values.items() if k.startswith(f"{metric.key()}/") and v == v]
+            if found_values:
+                values[metric.key()] = sum(found_values) / len(found_values)
+        return values
+
+
+def _save(experiment: Experiment, cases: Cases, recipe: Recipe, algorithm: Algorithm, folder: Path) -> None:
+    """Keep what predicts; or, where nothing does, every network's weights to start others from."""
+    if experiment.learner.yields == "weights":
+        states = {name: network.state_dict() for name, network in algorithm.networks().items()}
+        FolderCheckpoints(folder / "weights").save("weights", states)
+        return
+    from mriad.inference.load import save_predictor
+
+    save_predictor(
+        folder / "predictor",
+        task=cases.task,
+        predict=experiment.predict,
+        model=experiment.model,
+        preprocessing=experiment.data.preprocessing,
+        parameters=recipe.parameters,
+        networks={name: network.state_dict() for name, network in algorithm.predicting().items()},
+    )
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the GPU where there is one, else the largest resident size of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
