@@ -1,0 +1,22 @@
+"""What the processes of test_store.py run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mriad.identity import fingerprint
+from mriad_data.store import ArrayFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = fingerprint("a sample")
+
+
+def hammer(folder: Path, sample: Any, barrier: Any) -> None:
+    """Put twenty samples at the same time as the other process."""
+    store = ArrayFolder(folder)
+    for i in range(20):
+        barrier.wait(30)
+        stored = store.put(fingerprint(i), sample)
+        assert (stored.image == sample.image).all()
