@@ -16,6 +16,9 @@ _SETTLED_NS = 2_000_000_000
 
 Stamp = tuple[int, int, int]
 _known: dict[str, tuple[Stamp, str]] = {}
+HASHES = "file-hashes.jsonl"
+"""Name of the journal below the runs root; see `remember_in`."""
+
 _journal: Path | None = None
 
 

@@ -129,6 +129,7 @@ def _load_all(
             plugins.broken.append(
                 BrokenPlugin(candidate.name, candidate.distribution, candidate.version, error)
             )
+            plugins.registry.broken[candidate.name] = candidate.distribution
     return plugins
 
 

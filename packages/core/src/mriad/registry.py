@@ -44,6 +44,8 @@ class Registry:
     experiments: dict[str, tuple[Path, str]] = field(default_factory=dict)
     """`plugin:name` → (YAML file, distribution)."""
     commands: dict[str, CommandEntry] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    """Name of a plugin that is installed but could not be loaded → its distribution."""
 
     def add(self, component: type[Component], plugin: str, distribution: str) -> None:
         """Register one class.
@@ -103,6 +105,10 @@ class Registry:
         elsewhere = [i for i, known in self.components.items() if name in known]
         if elsewhere:
             return f"; '{name}' is a {elsewhere[0]}"
+        if plugin in self.broken:
+            return (
+                f"; plugin '{plugin}' is installed but cannot be loaded, see: mriad plugins doctor {plugin}"
+            )
         if "." in name and plugin not in self.plugins():
             return f"; plugin '{plugin}' is not installed, try: pip install mriad-{plugin}"
         return f"; installed: {', '.join(self.names(interface)) or 'none'}"
@@ -142,6 +148,7 @@ def copy_of(original: Registry) -> Registry:
         {i: dict(known) for i, known in original.components.items()},
         dict(original.experiments),
         dict(original.commands),
+        dict(original.broken),
     )
 
 

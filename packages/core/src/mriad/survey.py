@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mriad.errors import DataError
-from mriad.filehash import remember_in
+from mriad.filehash import HASHES, remember_in
 from mriad.gridcheck import grid_difference
 from mriad.images import FileSource, read_grid
 from mriad.layouts import Layout, recognise
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from mriad.vocabulary import Case, Source
 
 MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.yaml", "manifest.yml")
-HASHES = "file-hashes.jsonl"
-"""Below the runs root: SHA-256 of files by size, time and inode."""
 
 
 @dataclass(frozen=True)

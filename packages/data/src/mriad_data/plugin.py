@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mriad.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from mriad.hookspecs import RegisterComponent
+    from mriad.hookspecs import RegisterCommand, RegisterComponent
 
 MRIAD_API = 1
 
@@ -16,6 +16,7 @@ MRIAD_API = 1
 def mriad_register_components(register: RegisterComponent) -> None:
     """Readers, steps, store, splits, samplers."""
     from mriad_data import cropping, manifest, normalising, orientation, patches, resampling, splits, store
+    from mriad_data.phantom.dataset import PhantomSpine
 
     register(manifest.Manifest)
     register(orientation.Orient)
@@ -28,3 +29,10 @@ def mriad_register_components(register: RegisterComponent) -> None:
     register(splits.FileSplit)
     register(patches.Patch)
     register(patches.Slice)
+    register(PhantomSpine)
+
+
+@hookimpl
+def mriad_register_commands(register: RegisterCommand) -> None:
+    """`mriad data`; its module is imported when it is run."""
+    register("data", "mriad_data.commands:app", "Make and look after data sets.")

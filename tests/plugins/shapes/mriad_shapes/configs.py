@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from mriad.geometry import Grid
@@ -168,6 +168,7 @@ class Alternating(Learner):
     """A generator with two decoders and a discriminator, each with its own optimiser (COSMOS's shape)."""
 
     type: Literal["shapes.alternating"] = "shapes.alternating"
+    yields: ClassVar = "weights"  # its networks translate and segment at once: no model of an experiment
 
     def streams(self):
         return ("source", "target")

@@ -22,13 +22,7 @@ def overridden(experiment: Experiment, sections: Mapping[str, Any]) -> Experimen
     Raises:
         pydantic.ValidationError: the merged experiment is not valid.
     """
-    if not sections:
-        return experiment
-    from mriad.experiment.merge import merge_plain  # not at the top: `mriad.experiment` needs this module
-
-    # With defaults, so that `learner: {weight: 2}` finds the type that it adds to.
-    raw = experiment.model_dump(mode="json")
-    return type(experiment).model_validate(merge_plain(raw, dict(sections)))
+    return experiment.with_sections(sections) if sections else experiment
 
 
 def section(experiment: Config, path: str) -> Any:

@@ -217,6 +217,9 @@ def _save(
     name: str,
 ) -> None:
     _settle(progress)
+    # A checkpoint holds one rank's sums: make them those of all, so that going on and resuming report the same.
+    rows = distributed.gather_objects(progress.sums)
+    progress.sums = {key: sum(row[key] for row in rows) / len(rows) for key in progress.sums}
     if run.rank == 0:
         checkpoints.save(name, state_of(run, algorithm, streams, progress))
     distributed.barrier()

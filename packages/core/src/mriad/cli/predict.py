@@ -1,0 +1,181 @@
+"""`mriad predict`: segment one scan, several channels of one, or a folder of scans."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mriad.cli.next_step import next_step
+from mriad.cli.progress import Progress
+from mriad.errors import DataError, ExperimentError
+
+if TYPE_CHECKING:
+    from mriad.inference.files import Outcome
+    from mriad.inference.scans import OutputForm, Scan
+    from mriad.interfaces import CasePredictor
+
+
+def predict(
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Imported model, model file, or folder of a run or stage.")
+    ],
+    scan: Annotated[
+        Path | None, typer.Argument(help="A NIfTI file, or a folder of them.", show_default=False)
+    ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option("--channel", help="NAME=FILE, once for each channel of the model.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Output folder. [default: RUNS/predictions/MODEL]")
+    ] = None,
+    hard: Annotated[bool, typer.Option("--hard", help="Label values (the default).")] = False,
+    soft: Annotated[bool, typer.Option("--soft", help="Probabilities as float32.")] = False,
+    soft_uint8: Annotated[
+        bool, typer.Option("--soft-uint8", help="Probabilities as 0..255 with NIfTI scaling.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads. [default: the CPUs of this process]")
+    ] = None,
+    domain: Annotated[str, typer.Option(help="Domain of the scans, for domain-specific models.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that are there.")] = False,
+    runs: Annotated[
+        Path | None, typer.Option(help="Where imported models are. [default: ./mriad-runs]")
+    ] = None,
+) -> None:
+    """Segment a scan in its own grid, with a JSON sidecar.
+
+    Example: mriad predict sub-01_T2w.nii.gz --model cord
+
+    Several channels: mriad predict --channel T1w=a.nii.gz --channel FLAIR=b.nii.gz --model lesions
+
+    A folder is resumed: what was done before by this model is skipped.
+    """
+    form = _form(hard, soft, soft_uint8)
+    from mriad.launch.files import runs_root
+    from mriad.model_file import find_model
+
+    place = find_model(model, runs)
+    import torch
+
+    from mriad.inference.files import Job, predict_files
+    from mriad.inference.load import identity, load_predictor
+
+    used = threads or _visible_cpus()
+    torch.set_num_threads(used)
+    predictor = load_predictor(place, device, domain)
+    scans, faults = _scans(scan, channel or [], predictor)
+    name = _short_name(place)
+    target = out or runs_root(runs).path / "predictions" / name
+    settings = {"device": device, "threads": used, "domain": domain}
+    job = Job(name, identity(place), form, target.absolute(), overwrite, settings)
+    with closing(_Shown()) as shown:
+        outcome = predict_files(
+            predictor, scans, job, failed=faults, on_scan=shown.on_scan, on_window=shown.on_window
+        )
+    _report(outcome, job.out)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _form(hard: bool, soft: bool, soft_uint8: bool) -> OutputForm:
+    if hard + soft + soft_uint8 > 1:
+        raise ExperimentError("choose one of --hard, --soft and --soft-uint8")
+    if soft:
+        return "soft"
+    return "soft-uint8" if soft_uint8 else "hard"
+
+
+def _scans(
+    scan: Path | None, channel: list[str], predictor: CasePredictor
+) -> tuple[list[Scan], list[tuple[str, DataError]]]:
+    """What to predict, from the arguments."""
+    from mriad.inference.predictor import require_channels
+    from mriad.inference.scans import Scan, find_scans
+
+    names = predictor.channels
+    if (scan is None) == (not channel):
+        raise DataError(
+            "give either a scan or folder, or channels",
+            where={"model's channels": ", ".join(names)},
+            remedy="mriad predict SCAN --model … or mriad predict "
+            + " ".join(f"--channel {n}=FILE" for n in names)
+            + " --model …",
+        )
+    if scan is None:
+        files: dict[str, Path] = {}
+        for text in channel:
+            name, equals, file = text.partition("=")
+            if not equals or not file or name in files:
+                raise DataError(
+                    "a channel is given as NAME=FILE, once",
+                    where={"given": text},
+                    remedy=f"--channel {names[0]}=FILE",
+                )
+            files[name] = Path(file)
+        require_channels(files, names)
+        return [Scan({n: files[n] for n in names})], []
+    if scan.is_dir():
+        return find_scans(scan, names)
+    if not scan.is_file():
+        raise DataError("there is no such file or folder", where={"path": scan})
+    require_channels({names[0]: scan}, names)
+    return [Scan({names[0]: scan})], []
+
+
+def _short_name(place: Path) -> str:
+    """What a predictor is called in folders and sidecars."""
+    if place.is_file():
+        from mriad.model_file import FILE, read_card
+
+        return place.parent.name if place.name == FILE else read_card(place).name
+    place = place.resolve()
+    return place.parent.name if place.name == "predictor" else place.name
+
+
+def _visible_cpus() -> int:
+    from mriad.launch.protocol import visible_cpus
+
+    return visible_cpus()
+
+
+def _report(outcome: Outcome, out: Path) -> None:
+    """What was made, what failed and why, and what to do next."""
+    typer.echo(
+        f"{len(outcome.done)} predicted, {len(outcome.skipped)} done before, {len(outcome.failed)} failed; "
+        f"outputs and run.json in {out}"
+    )
+    for case, error in outcome.failed:
+        typer.echo(f"\nfailed: {case}\n{error}", err=True)
+    made = [*outcome.done, *outcome.skipped]
+    if outcome.failed:
+        next_step("the same command again", "after repair; what is done is skipped")
+    elif made:
+        scan, outputs = made[0]
+        next_step(f"itksnap -g {next(iter(scan.files.values()))} -s {outputs[0]}", "look at one")
+
+
+class _Shown:
+    """Progress of the scan in work: its place among all, its windows, the time left for it."""
+
+    def __init__(self) -> None:
+        self._label = "predict"
+        self._progress: Progress | None = None
+
+    def on_scan(self, place: int, count: int, scan: Scan) -> None:
+        self.close()
+        self._label = f"[{place + 1}/{count}] {scan.folder / scan.name}"
+
+    def on_window(self, done: int, total: int) -> None:
+        if self._progress is None:
+            self._progress = Progress(total, self._label)
+        self._progress.update(done)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
