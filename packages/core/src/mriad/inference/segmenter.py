@@ -200,6 +200,8 @@ class Segmenter:
         known = self.task.domains
         if domain in known or not known:
             return domain if known else ""
+        if len(known) == 1 and not domain:
+            return known[0]
         if "" in self.task.label_sets and not any(takes_domain(n) for n in self.networks):
             return ""  # domains mattered in training only
         raise DataError(

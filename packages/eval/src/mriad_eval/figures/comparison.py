@@ -62,7 +62,7 @@ def draw_comparison(
             axes.set_title(structure, pad=14)  # leaves room for the crosses of failures
         panels[0].set_ylabel(_axis_label(next(iter(chosen.values()))[0]))
         figure.legend(
-            handles=_handles(contrasts), loc="outside lower center", ncols=min(len(contrasts) + 3, 5)
+            handles=_handles(contrasts), loc="outside lower center", ncols=3
         )
         figure.suptitle(f"{title or metric}\n{_counts(chosen)}", fontsize=10)
         return save(figure, path)
