@@ -1,0 +1,387 @@
+"""The launcher on Ray Train: 1 to N workers, on this machine or a cluster; a dead worker is started again.
+
+The only module that imports ray. Checkpoints and reports are files of the run's folder, so Ray carries
+neither: a restarted worker resumes from the folder by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mriad.environment import quiet
+from mriad.errors import LaunchError
+from mriad.launch.files import RunsRoot, atomic_write_text, make_folder
+from mriad.launch.lease import leased
+from mriad.launch.place import check_place, in_job
+from mriad.launch.protocol import Launcher, require_absolute, visible_cpus
+from mriad.launch.relay import relay
+from mriad.launch.worker import (
+    Assignment,
+    Outcome,
+    WorkerTraceback,
+    attempt,
+    final_outcome,
+    leave_failure,
+    left_failure,
+    work,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from mriad.experiment.model import ResourcesSection
+    from mriad.launch.protocol import WorkerContext
+    from mriad.training.protocols import Reporter
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+MAX_FAILURES = 3
+"""How often workers may die before a run fails."""
+CONNECT_S = 15.0
+_MIB = 2**20
+
+
+def ray_environment(token: Path | None = None, address: str = "") -> None:
+    """Set what Ray reads when it is imported; call before the first `import ray`. What a user has set stays.
+
+    Args:
+        token: where the access token of an embedded Ray lies; None when a running cluster is joined, whose
+            own addresses and token are then used.
+        address: of the cluster that is joined.
+    """
+    quiet()
+    if token is None:
+        # A node of a cluster must be reached by the others; and without this, Ray turns a loopback address of a
+        # head on this machine into an outside one, where nothing listens.
+        if sys.platform == "linux" and _host_and_port(address)[0] not in ("127.0.0.1", "localhost"):
+            os.environ.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", None)
+        return
+    settings = {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keep CUDA_VISIBLE_DEVICES where no GPU is asked for
+    }
+    if sys.platform == "linux":
+        settings["GLOO_SOCKET_IFNAME"] = "lo"
+    for key, value in settings.items():
+        os.environ.setdefault(key, value)
+
+
+class RayLauncher(Launcher):
+    """Joins `RAY_ADDRESS` or the job's cluster, else starts an embedded Ray on loopback and ends it.
+
+    Args:
+        root: the runs root; holds the token of an embedded Ray.
+        tracking: URI of the tracking store, for `check_place`.
+        message: takes a line for a person.
+        max_failures: how often workers may die in one run.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self,
+        root: RunsRoot,
+        tracking: str = "",
+        message: Callable[[str], None] | None = None,
+        max_failures: int = MAX_FAILURES,
+    ) -> None:
+        self.root = root
+        self.tracking = tracking
+        self.max_failures = max_failures
+        self._message = message or (lambda text: None)
+        self._embedded_cpus = 0  # 0: not ours
+        self._sigterm: Any = None
+
+    def run(
+        self,
+        function: Callable[[WorkerContext[P]], R],
+        payload: P,
+        *,
+        resources: ResourcesSection,
+        name: str,
+        folder: Path,
+        reporter: Reporter,
+    ) -> R:
+        """See `Launcher.run`. `folder` lies on storage that all nodes share."""
+        require_absolute(folder)
+        self.start(resources)
+        with leased(folder) as lease, relay(folder, reporter):
+            # A fresh name for each call: Ray would otherwise pick up its own state of an earlier try, while
+            # ours is what counts.
+            unique = f"{name}-{lease.token[:6]}{secrets.token_hex(3)}"
+            assignment = Assignment(folder, resources.cpus, lease.path, lease.token, self.name)
+            result: R = _fit(function, payload, assignment, resources, unique, self.max_failures)
+            return result
+
+    def start(self, resources: ResourcesSection) -> None:
+        """Join or start Ray so that `resources` can be had.
+
+        Raises:
+            LaunchError: the cluster cannot be reached, or its place does not suit (see `check_place`).
+        """
+        needed = resources.workers * resources.cpus
+        address = os.environ.get("RAY_ADDRESS", "")
+        joins = in_job() or address not in ("", "local")
+        check_place(self.root, self.tracking, in_job=in_job())
+        ray_environment(None if joins else self.root.ray_token, address)
+        import ray
+
+        if 0 < self._embedded_cpus < needed:
+            self.close()  # a larger one is needed
+        if ray.is_initialized():
+            pass  # ours, or that of a notebook or a Tune trial
+        elif joins:
+            self._join(address or "auto")
+        else:
+            self._embed(max(needed, visible_cpus()))
+            if needed > visible_cpus():
+                self._message(
+                    f"{needed} CPUs are asked for and {visible_cpus()} are here: threads take turns"
+                )
+        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        check_place(self.root, self.tracking, in_job=in_job(), nodes=len(nodes))
+        self._say_what_lacks(resources)
+
+    def close(self) -> None:
+        """End the embedded Ray; a cluster that was joined goes on."""
+        if not self._embedded_cpus:
+            return
+        import ray
+
+        ray.shutdown()
+        self._embedded_cpus = 0
+        if self._sigterm is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._sigterm)
+
+    def _join(self, address: str) -> None:
+        import ray
+
+        try:
+            _require_listener(address)
+            ray.init(
+                address=address, configure_logging=False, log_to_driver=False, logging_level=logging.ERROR
+            )
+        except (OSError, RuntimeError, ValueError) as err:
+            raise LaunchError(
+                "the Ray cluster cannot be joined",
+                where={"address": address, "reason": (str(err).splitlines() or [type(err).__name__])[0]},
+                remedy="start it (`ray start --head`), correct RAY_ADDRESS, or unset it for an embedded Ray",
+            ) from err
+
+    def _embed(self, cpus: int) -> None:
+        import ray
+
+        make_token(self.root.ray_token)
+        if threading.current_thread() is threading.main_thread():
+            self._sigterm = signal.getsignal(signal.SIGTERM)  # ray.init puts its own in place
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                configure_logging=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=100 * _MIB,  # nothing but configurations goes through it
+            )
+        except (ConnectionError, TimeoutError, RuntimeError, OSError) as err:
+            raise LaunchError(
+                "an embedded Ray cannot be started",
+                where={"reason": (str(err).splitlines() or [type(err).__name__])[0]},
+                remedy="use --launcher inline, or look at /tmp/ray/session_latest/logs",
+            ) from err
+        self._embedded_cpus = cpus
+
+    def _say_what_lacks(self, resources: ResourcesSection) -> None:
+        """Say it where a run would wait: a cluster may grow, so that is no error."""
+        import ray
+
+        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        for kind, each in (("CPU", float(resources.cpus)), ("GPU", resources.gpus)):
+            asked = each * resources.workers
+            if asked <= there.get(kind, 0):
+                continue
+            if self._embedded_cpus:
+                self.close()
+                raise LaunchError(
+                    f"this machine does not have the {kind}s that are asked for",
+                    where={"asked": f"{asked:g} {kind}", "here": f"{there.get(kind, 0):g}"},
+                    remedy=f"lower resources.{kind.lower()}s or workers, or join a cluster (RAY_ADDRESS)",
+                )
+            self._message(
+                f"{asked:g} {kind} asked for, {there.get(kind, 0):g} in the cluster: waiting for more nodes"
+            )
+
+
+def _fit(
+    function: Callable[[WorkerContext[P]], R],
+    payload: P,
+    assignment: Assignment,
+    resources: ResourcesSection,
+    name: str,
+    max_failures: int,
+) -> Any:
+    """Run the function in Ray Train workers and return rank 0's value."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    loop: Any = _in_worker  # ray's types know no return value
+    trainer = TorchTrainer(
+        loop,
+        train_loop_config={
+            "assignment": assignment,
+            "paths": [path for path in sys.path if path],
+            "cwd": os.getcwd(),  # noqa: PTH109
+            "environment": {key: value for key, value in os.environ.items() if key.startswith("MRIAD_")},
+            # A pickle of its own: it names modules that are found only when `paths` are in place.
+            "call": _dumps((function, payload)),
+        },
+        scaling_config=ScalingConfig(
+            num_workers=resources.workers,
+            use_gpu=resources.gpus > 0,
+            resources_per_worker={"CPU": resources.cpus}
+            | ({"GPU": resources.gpus} if resources.gpus else {}),
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(make_folder(assignment.folder / "ray")),
+            failure_config=FailureConfig(max_failures=max_failures),
+        ),
+    )
+    try:
+        with _quiet(), _interruptible():
+            result: Any = trainer.fit()
+    except TrainingFailedError as err:
+        raise _what_failed(err, resources.workers, max_failures) from err
+    finally:
+        shutil.rmtree(
+            assignment.folder / "ray", ignore_errors=True
+        )  # Ray's own notes, of no use to the next try
+    outcome = result.return_value
+    if not isinstance(outcome, Outcome):
+        raise LaunchError(
+            "the workers ended without a result", where={"run": name, "folder": assignment.folder}
+        )
+    return outcome.result()
+
+
+def _dumps(value: Any) -> bytes:
+    from ray import cloudpickle
+
+    data: bytes = cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
+    return data
+
+
+def _in_worker(config: dict[str, Any]) -> Outcome:
+    """What each Ray Train worker runs."""
+    from ray import cloudpickle, train
+    from ray.train.torch import get_device
+
+    assignment: Assignment = config["assignment"]
+    os.environ.update(config["environment"])
+    sys.path.extend(path for path in config["paths"] if path not in sys.path)
+    with contextlib.suppress(OSError):  # relative paths mean the driver's folder, where it exists
+        os.chdir(config["cwd"])
+    rank, world = train.get_context().get_world_rank(), train.get_context().get_world_size()
+    known = left_failure(assignment)
+    if known is not None:
+        return known
+    if rank == 0:
+        attempt(assignment)
+    try:
+        function, payload = cloudpickle.loads(config["call"])
+        value = work(function, payload, assignment, rank=rank, world=world, device=str(get_device()))
+    except Exception as err:
+        outcome = final_outcome(err, world)
+        if outcome is None:
+            raise
+        if world == 1:
+            return outcome
+        # The peers wait in a collective and can only be stopped by Ray, which starts all again: those see
+        # the note.
+        leave_failure(assignment, outcome)
+        raise
+    return Outcome(value if rank == 0 else None)
+
+
+def _what_failed(err: Exception, world: int, max_failures: int) -> BaseException:
+    """The worker's own error where there is one, else a LaunchError that says how it died."""
+    failures: dict[int, Any] = getattr(err, "worker_failures", {})
+    for failure in failures.values():
+        base = getattr(failure, "_base_exc", None)
+        if isinstance(base, BaseException):
+            base.__cause__ = WorkerTraceback(str(failure))
+            return base
+    first = next(iter(failures.values()), err)
+    return LaunchError(
+        f"workers died {max_failures + 1} times" if failures else "Ray Train could not run the workers",
+        where={"workers": world, "reason": (str(first).strip().splitlines() or [type(first).__name__])[0]},
+        remedy="too little memory is the usual cause: smaller streams.*.batch or window; "
+        "the run goes on from its last checkpoint when started again",
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray Train's controller lines off the terminal: reports say what a person wants to know."""
+    logger = logging.getLogger("ray.train")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ray Train takes Ctrl-C, ends the workers and exits with 0: make that a KeyboardInterrupt again."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if main else None
+    try:
+        yield
+    except SystemExit as err:
+        raise KeyboardInterrupt from err
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Of "host:port" or "ray://host:port"; ("", 0) of a word such as "auto"."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    return (host.strip("[]"), int(port)) if host and port.isdigit() else ("", 0)
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError where nobody listens; Ray itself would try for many minutes."""
+    host, port = _host_and_port(address)
+    if host:
+        socket.create_connection((host, port), timeout=CONNECT_S).close()
+
+
+def make_token(path: Path) -> None:
+    """Keep a random access token at `path` with mode 0600.
+
+    Raises:
+        StorageError: the place cannot be written.
+    """
+    if path.exists():
+        path.chmod(0o600)
+        return
+    make_folder(path.parent)
+    atomic_write_text(path, secrets.token_hex(32), mode=0o600)
