@@ -29,7 +29,9 @@ BOUND_S = 0.5
 def once(command: list[str]) -> tuple[float, float]:
     """Seconds by the clock and of CPU."""
     env = environment()
-    env["PYTHONPATH"] = env["PYTHONPATH"].partition(":")[2]  # as a user has it: without the benchmarks' plugin
+    env["PYTHONPATH"] = env["PYTHONPATH"].partition(":")[
+        2
+    ]  # as a user has it: without the benchmarks' plugin
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, env=env, check=True, capture_output=True)
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)

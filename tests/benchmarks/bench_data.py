@@ -28,8 +28,7 @@ ALWAYS = {name: 1.0 if name.endswith("_probability") else value for name, value 
 VARIANTS: dict[str, dict[str, Any]] = {
     "nnU-Net's width, nnU-Net's augmentation": {"features": [32, 64, 128, 256, 320], "augment": NNUNET},
     "nnU-Net's width, every sample augmented": {"features": [32, 64, 128, 256, 320], "augment": ALWAYS},
-    "half the width, nnU-Net's augmentation": {"features": [16, 32, 64, 128, 160], "augment": NNUNET},
-    "half the width, no augmentation": {"features": [16, 32, 64, 128, 160], "augment": None},
+    "a quarter of the width, every sample augmented": {"features": [8, 16, 32, 64, 80], "augment": ALWAYS},
 }
 
 

@@ -35,7 +35,7 @@ def experiment(
     augment: dict[str, Any] | None = None,
     learner: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A supervised run on noise volumes of size³ voxels, two patches a step, without metrics, so nothing is validated."""
+    """A supervised run on noise volumes of size³ voxels, two patches a step; nothing is validated."""
     return {
         "name": name,
         "data": {
@@ -79,6 +79,23 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = "/".join(f"{x:.1f}" for x in os.getloadavg())
     return f"{cores} CPU cores, load {load}, Python {platform.python_version()}, " + ", ".join(found)
+
+
+def descendants(root: int) -> dict[int, float]:
+    """CPU seconds so far of a process and all below it, by process id (Linux)."""
+    parents, seconds = {}, {}
+    tick = os.sysconf("SC_CLK_TCK")
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        pid = int(path.parent.name)
+        parents[pid], seconds[pid] = int(fields[1]), (int(fields[11]) + int(fields[12])) / tick
+    found = {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return {pid: seconds[pid] for pid in found if pid in seconds}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

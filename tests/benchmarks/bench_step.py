@@ -4,7 +4,8 @@ Run by hand: `python tests/benchmarks/bench_step.py`. Two runs of one experiment
 thread. A turn passes between them, so that they step in blocks, in the order A B B A A B B A …: of two neighbouring
 blocks one is inline and one is under Ray, seconds apart, and other work on the machine falls on both. A step is
 timed from its begin to the begin of the next one, so the loop, its reports and the next batch are inside; metrics
-are reported every fifth step, checkpoints are not written in the blocks. The first two pairs are left out.
+are reported every fifth step, checkpoints are not written in the blocks. The first two pairs are left out. Ray gives
+its workers a niceness of 15; so has the inline run here, since otherwise other work on the machine would be measured.
 
 The figure is the median over pairs of (median step under Ray / median step inline), with the 95 % interval of a
 bootstrap over pairs. Beside it: the ratio of the worker's CPU seconds a step, which does not depend on who else
@@ -25,14 +26,17 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from bench_setup import conclude, environment, experiment, table
+from bench_setup import conclude, descendants, environment, experiment, table
 
 LEFT_OUT = 2
 SIDES = ("inline", "ray")
+NICENESS = 15  # Ray's own default for its workers
 
 
 def child(side: str, folder: Path) -> None:
     """One of the two runs."""
+    if side == "inline":
+        os.nice(NICENESS)
     from mriad.environment import quiet
 
     quiet()
@@ -42,23 +46,6 @@ def child(side: str, folder: Path) -> None:
     chosen = Experiment.model_validate(json.loads((folder / "experiment.json").read_text()))
     tracking = "off" if side == "inline" else ""
     run_trial(chosen, TrialOptions(launcher=side, runs=folder / "runs", tracking=tracking))  # type: ignore[arg-type]
-
-
-def descendants(root: int) -> dict[int, float]:
-    """CPU seconds so far of a process and all below it, by process id (Linux)."""
-    parents, seconds = {}, {}
-    tick = os.sysconf("SC_CLK_TCK")
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        pid = int(path.parent.name)
-        parents[pid], seconds[pid] = int(fields[1]), (int(fields[11]) + int(fields[12])) / tick
-    found = {root}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return {pid: seconds[pid] for pid in found if pid in seconds}
 
 
 def spent(before: dict[int, float], after: dict[int, float]) -> float:
@@ -98,7 +85,7 @@ class Side:
             lines = path.read_text().splitlines(keepends=True) if path.exists() else []
             if len(lines) > block and lines[block].endswith("\n"):
                 break
-            time.sleep(0.02)
+            time.sleep(0.05)
         after = descendants(self.process.pid)
         row = json.loads(lines[block])
         row["tree"] = spent(before, after)
@@ -153,7 +140,7 @@ def measure(pairs: int, block: int, patch: int) -> dict:
         "beside_cpu_seconds_a_step": float(median(rest)),
         "waiting_cpu_seconds_a_second": float(median(idle)),
     }
-    result["met"] = result["ratio"]["step"][0] < 1.03
+    result["met"] = result["ratio"]["step"][2] < 1.03  # the whole interval: a wide one shows nothing
     return result
 
 

@@ -22,6 +22,7 @@ from mriad.errors import LaunchError
 from mriad.launch.files import RunsRoot, atomic_write_text, make_folder
 from mriad.launch.lease import leased
 from mriad.launch.place import check_place, in_job
+from mriad.launch.process_tree import started_with, wait_gone
 from mriad.launch.protocol import Launcher, require_absolute, visible_cpus
 from mriad.launch.relay import relay
 from mriad.launch.worker import (
@@ -49,6 +50,8 @@ R = TypeVar("R")
 MAX_FAILURES = 3
 """How often workers may die before a run fails."""
 CONNECT_S = 15.0
+GONE_S = 30.0
+"""How long `close` waits for the embedded Ray's processes before it kills them."""
 _MIB = 2**20
 
 
@@ -161,7 +164,11 @@ class RayLauncher(Launcher):
             return
         import ray
 
+        # `ray.shutdown` may return seconds before the last worker is gone.
+        session = ray.get_runtime_context().get_session_name()
+        ours = started_with(session) if session else []
         ray.shutdown()
+        wait_gone(ours, GONE_S)
         self._embedded_cpus = 0
         if self._sigterm is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._sigterm)
