@@ -164,11 +164,11 @@ class RayLauncher(Launcher):
             return
         import ray
 
-        # `ray.shutdown` may return seconds before the last worker is gone.
-        session = ray.get_runtime_context().get_session_name()
-        ours = started_with(session) if session else []
-        ray.shutdown()
-        wait_gone(ours, GONE_S)
+        if ray.is_initialized():  # else the caller has shut it down
+            # `ray.shutdown` may return seconds before the last worker is gone.
+            ours = started_with(ray.get_runtime_context().get_session_name())
+            ray.shutdown()
+            wait_gone(ours, GONE_S)
         self._embedded_cpus = 0
         if self._sigterm is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._sigterm)
