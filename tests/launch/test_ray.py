@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -130,13 +131,17 @@ def test_the_token_is_private_and_the_node_on_loopback(launcher: RayLauncher) ->
 
 
 def test_nothing_is_left_running(launcher: RayLauncher) -> None:
+    launcher.start(ResourcesSection(workers=2))  # up already, unless this test is run alone
     started = _descendants(os.getpid())
     assert any("raylet" in name for name in started.values())
     launcher.close()
     assert {pid: name for pid, name in started.items() if _alive(pid)} == {}
 
 
-def test_a_cluster_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_is_not_there(
+    launcher: RayLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher.close()  # a Ray of this process would be used
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -165,11 +170,13 @@ def test_the_environment_leaves_what_a_user_has_set(monkeypatch: pytest.MonkeyPa
 
 
 def _descendants(pid: int) -> dict[int, str]:
+    """All below `pid`, by a walk of its own; threads and processes may end while it looks."""
     found: dict[int, str] = {}
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found[child] = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:120]
-            found |= _descendants(child)
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, children.read_text().split()):
+                found[child] = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:120]
+                found |= _descendants(child)
     return found
 
 

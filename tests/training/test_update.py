@@ -222,3 +222,55 @@ class TestStreams:
         assert batch.target.shape == (1, 1, 4, 4, 4)
         assert Chain().margin == 0
         assert isinstance(StreamSet, type)
+
+
+class TestReviewed:
+    """Cases that a reader of the code found."""
+
+    def batches(self):
+        from shapes_setup import samples
+
+        inside, padded = samples(size=8, persons=2).values()
+        mask = padded.target * 0
+        padded = dataclasses.replace(padded, validity=mask, field=mask)
+        return collate([inside], [1]), collate([padded], [2])
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_joining_keeps_masks_that_only_some_samples_have(self, order):
+        from mriad.training.streams import join
+
+        parts = self.batches()[::order]
+        whole = join(parts)
+        for name in ("validity", "field"):
+            mask = getattr(whole, name)
+            assert mask.shape == (2, 1, 8, 8, 8)
+            means = [float(m.mean()) for m in mask]
+            assert means == ([1.0, 0.0] if order == 1 else [0.0, 1.0])
+
+    def test_joining_refuses_a_mixed_target(self):
+        from mriad.training.streams import join
+
+        a, b = self.batches()
+        with pytest.raises(DataError, match="with and without a target"):
+            join([a, dataclasses.replace(b, target=None)])
+
+    @pytest.mark.parametrize("key", ["val/dcie", "train/loss"])
+    def test_stopping_on_what_is_not_measured_is_an_error(self, key):
+        from types import SimpleNamespace
+
+        from mriad.training.worker import plan_of
+        from mriad_shapes.configs import Overlap
+
+        budget = SimpleNamespace(validate_every=0, steps=4, checkpoint_every=0, patience=1)
+        experiment = SimpleNamespace(budget=budget, evaluate=SimpleNamespace(stop_on=key))
+        with pytest.raises(ExperimentError, match="is no metric of this experiment"):
+            plan_of(experiment, 2, [Overlap()])
+        experiment.evaluate.stop_on = "overlap/box"
+        assert plan_of(experiment, 2, [Overlap()]).stop_on == "val/overlap/box"
+
+    @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a\\b"])
+    def test_a_case_id_cannot_lead_out_of_a_folder(self, name):
+        from mriad.vocabulary import Case
+
+        with pytest.raises(DataError, match="cannot be the id of a case"):
+            Case(name, "p", {})

@@ -175,3 +175,25 @@ def test_overfitting_trains_and_validates_on_the_same_cases(tmp_path):
     summary = trial.artefacts["train"].summary
     assert (summary["train_cases"], summary["validation_cases"]) == (1, 1)
     assert trial.experiment.name == "supervised.overfit"
+    assert set(trial.artefacts) == {"train"}
+    assert trial.summary == []
+
+
+def test_a_runs_root_behind_a_link_works_twice(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for _ in range(2):
+        trial = setup.run(setup.experiment(), tmp_path / "link")
+    assert RunRecord(trial.folder).read()["links"]["predictions"].startswith("stages/")
+
+
+def test_a_child_that_is_taken_up_by_hand_stays_one(tmp_path):
+    parent = RunRecord.start(tmp_path / "parent", id="p" * 64, name="study", kind="ablation")
+    first = RunRecord.start(
+        tmp_path / "child", id="c" * 64, name="soft", kind="trial", parent=parent, tags={"fold": "1"}
+    )
+    before = first.read()
+    after = RunRecord.start(tmp_path / "child", id="c" * 64, name="soft", tags={"seed": "2"}).read()
+    for key in ("parent", "study", "kind"):
+        assert after[key] == before[key], key
+    assert after["tags"] == {"fold": "1", "seed": "2"}

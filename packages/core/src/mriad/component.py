@@ -17,8 +17,6 @@ from pydantic_core import PydanticCustomError, core_schema
 from mriad.identity import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
 
@@ -116,11 +114,6 @@ class Component(Config):
                 {"interface": cls.interface, "name": value["type"], "hint": hint},
             )
         return found.model_validate(value)  # type: ignore[no-any-return]
-
-
-def fields_of(component: Config) -> Mapping[str, Any]:
-    """The values of a config by field name, without recursion."""
-    return {name: getattr(component, name) for name in type(component).model_fields}
 
 
 class _CallableModule(ModuleType):

@@ -27,19 +27,25 @@ hookimpl = pluggy.HookimplMarker("mriad")
 class RegisterComponent(Protocol):
     """Callback that takes one component class (usable as a decorator)."""
 
-    def __call__(self, component: type[Component]) -> type[Component]: ...
+    def __call__(self, component: type[Component]) -> type[Component]:
+        """Register and give back."""
+        ...
 
 
 class RegisterExperiment(Protocol):
     """Callback that takes an experiment's name (without the plugin) and its YAML file."""
 
-    def __call__(self, name: str, path: Path) -> None: ...
+    def __call__(self, name: str, path: Path) -> None:
+        """Register."""
+        ...
 
 
 class RegisterCommand(Protocol):
     """Callback that takes a command's name, its target "module:attribute" and one line of help."""
 
-    def __call__(self, name: str, target: str, help: str) -> None: ...
+    def __call__(self, name: str, target: str, help: str) -> None:
+        """Register."""
+        ...
 
 
 @hookspec

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from mriad.component import Component, Config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mriad.launch.trial import Trial
     from mriad.stages.artefact import Artefact, ArtefactKind, StageContext
     from mriad.training.algorithm import Algorithm, LearnerSetup
-    from mriad.vocabulary import Case, CaseIndex, LabelSet, Link, Sample, Task, Volume
+    from mriad.vocabulary import CaseIndex, LabelSet, Link, Sample, Task, Volume
 
     LossFunction = Callable[..., Tensor]
     BatchFunction = Callable[[Batch, Draws], Batch]
@@ -389,7 +389,9 @@ class CaseMetric(Protocol):
         reference: NDArray[np.float32],
         grid: Grid,
         validity: NDArray[np.bool_] | None = None,
-    ) -> tuple[float, str]: ...
+    ) -> tuple[float, str]:
+        """Measure one structure of one case."""
+        ...
 
 
 class Figure(Component):

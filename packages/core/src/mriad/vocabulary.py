@@ -130,6 +130,12 @@ class Case:
     """Reference numbers known without voxels, such as `area_mm2/C3`."""
 
     def __post_init__(self) -> None:
+        # Files are named after cases, so an id must not lead out of a folder.
+        if not self.id or self.id.startswith(".") or any(c in self.id for c in "/\\\0"):
+            raise DataError(
+                f"{self.id!r} cannot be the id of a case",
+                where={"expected": "text without / and \\ that does not begin with a full stop"},
+            )
         for name in ("channels", "labels", "numbers"):
             object.__setattr__(self, name, _frozen(getattr(self, name)))
 

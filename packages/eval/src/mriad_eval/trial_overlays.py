@@ -37,7 +37,9 @@ def draw_overlays(trial: Trial, folder: Path, count: int) -> list[Path]:
     drawn = []
     for place, row in chosen:
         case = by_id[row.case]
-        reference = load_sample(case, cases.task.channels, name, case.labels[name].kind, cases.task.label_set())
+        reference = load_sample(
+            case, cases.task.channels, name, case.labels[name].kind, cases.task.label_set()
+        )
         predicted = read_volume(tables[-1] / PREDICTIONS / f"{case.id}.nii.gz", stacked=True)
         maps = predicted.data if predicted.data.ndim == 4 else predicted.data[None]
         path = folder / f"overlay_{place}_{case.id}.png"
@@ -67,7 +69,11 @@ def ranked(rows: list[Row]) -> list[Row]:
     """Rows of the first metric and structure, worst first; undefined values are left out."""
     first = rows[0] if rows else None
     mine = [
-        r for r in rows if first and (r.metric, r.structure) == (first.metric, first.structure) and r.counted == r.counted
+        r
+        for r in rows
+        if first
+        and (r.metric, r.structure) == (first.metric, first.structure)
+        and r.counted == r.counted  # not NaN
     ]
     return sorted(mine, key=lambda r: r.counted, reverse=bool(mine) and mine[0].direction != "higher")
 
@@ -77,5 +83,6 @@ def spread(rows: list[Row], count: int) -> list[tuple[str, Row]]:
     if not rows:
         return []
     places = sorted({round(i) for i in np.linspace(0, len(rows) - 1, min(count, len(rows)))})
-    names = ["worst", *[f"middle{i or ''}" for i in range(len(places) - 2)], "best"] if len(places) > 1 else ["only"]
+    middle = [f"middle{i or ''}" for i in range(len(places) - 2)]
+    names = ["worst", *middle, "best"] if len(places) > 1 else ["only"]
     return [(name, rows[place]) for name, place in zip(names, places, strict=True)]

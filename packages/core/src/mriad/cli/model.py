@@ -35,7 +35,12 @@ def export(
 
     path = export_model(source, out, licence=licence, name=name, overwrite=overwrite)
     typer.echo(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB, {read_card(path).digest[:12]})")
-    next_step(f"mriad model import {path}")
+    if (source / "run.json").is_file():
+        from mriad.tracking.record import RunRecord
+
+        RunRecord(source).add_model(path)
+        next_step("mriad sync", "send the model to the run's tracking store")
+    next_step(f"mriad model import {path}", "predict with it by name")
 
 
 @app.command("import")

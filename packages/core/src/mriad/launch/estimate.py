@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mriad.errors import ExperimentError
 from mriad.flow import Cases, gather_cases, make_streams
 from mriad.preparation import Recipe, fit_steps
 from mriad.stages.train import index_of
@@ -52,6 +53,12 @@ class Estimate:
 
 
 def _ready(experiment: Experiment, store: Path) -> tuple[Cases, Recipe]:
+    if experiment.data.labels.from_:
+        raise ExperimentError(
+            "the labels of this experiment are made by one of its stages",
+            where={"data.labels.from": experiment.data.labels.from_},
+            remedy="look at it with labels that are there already: --set data.labels=hard",
+        )
     cases = gather_cases(experiment, index_of(experiment), experiment.fold, experiment.seed)
     recipe = recipe_for(experiment, cases, str(store))
     return cases, fit_steps(cases.side("train"), recipe)

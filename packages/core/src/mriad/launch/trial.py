@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mriad.errors import LaunchError
 from mriad.evaluation import read_rows, summarise
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mriad.launch.files import RunsRoot
     from mriad.launch.protocol import LauncherName
     from mriad.stages.artefact import Artefact
+    from mriad.stages.graph import Graph
     from mriad.training.protocols import Reporter
 
 STAGES = "stages.json"
@@ -90,15 +91,30 @@ def trial_id(experiment: Experiment) -> str:
 
 
 def overfitting(experiment: Experiment, count: int) -> Experiment:
-    """The experiment as one that trains and validates on its first `count` cases and tests nothing."""
-    stages = {
-        name: {**raw, "overfit": count} if isinstance(raw, dict) and raw.get("type") == "core.train" else raw
-        for name, raw in experiment.stages.items()
-    }
+    """The experiment as one that trains and validates on its first `count` cases; `run_trial` then tests nothing."""
+
+    def mark(stages: Mapping[str, Any]) -> dict[str, Any]:
+        marked: dict[str, Any] = {}
+        for name, raw in stages.items():
+            if isinstance(raw, dict) and "repeat" in raw:
+                inner = mark({k: v for k, v in raw.items() if k != "repeat"})
+                marked[name] = {"repeat": raw["repeat"], **inner}
+            elif isinstance(raw, dict) and raw.get("type") == "core.train":
+                marked[name] = {**raw, "overfit": count}
+            else:
+                marked[name] = raw
+        return marked
+
     changed = experiment.model_dump(mode="json")
-    return type(experiment).model_validate(
-        {**changed, "name": f"{experiment.name}.overfit", "stages": stages}
-    )
+    named = {"name": f"{experiment.name}.overfit", "stages": mark(experiment.stages)}
+    return type(experiment).model_validate({**changed, **named})
+
+
+def _only(graph: Graph) -> str:
+    """The last stage to run: all of them (""), or where a trial overfits the last one that measures nothing."""
+    if not any(getattr(node.stage, "overfit", 0) for node in graph):
+        return ""
+    return [node.name for node in graph if node.kind != "table"][-1]
 
 
 def run_trial(experiment: Experiment, options: TrialOptions | None = None) -> Trial:
@@ -134,7 +150,9 @@ def run_trial(experiment: Experiment, options: TrialOptions | None = None) -> Tr
             stack.enter_context(Sender(record, tracking, reporter.message))
         marks = fingerprints(graph)
         atomic_write_json(folder / STAGES, graph.describe(marks))
-        made = run_graph(graph, fingerprints=marks, runs=root.path, reporter=reporter, launcher=launcher)
+        made = run_graph(
+            graph, fingerprints=marks, runs=root.path, reporter=reporter, launcher=launcher, only=_only(graph)
+        )
         trial = Trial(identity, folder, experiment, made)
         _conclude(trial, record, root, reporter.message)
     return trial
@@ -228,7 +246,7 @@ def _links(trial: Trial, root: RunsRoot) -> dict[str, str]:
     tables = [a.folder for a in trial.artefacts.values() if a.kind == "table"]
     links = {"experiment": EXPERIMENT}
     if tables:
-        links["predictions"] = str((tables[-1] / PREDICTIONS).relative_to(root.path))
+        links["predictions"] = str((tables[-1] / PREDICTIONS).resolve().relative_to(root.path.resolve()))
     return links
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -173,13 +172,3 @@ def _record(assignment: Assignment, world: int, device: str) -> None:
             "torch": torch.__version__,
         },
     )
-
-
-def peak_memory_bytes(device: str = "cpu") -> int:
-    """Largest memory of this process so far: resident on the CPU, allocated by torch on a GPU; bytes."""
-    if device.startswith("cuda"):
-        return int(torch.cuda.max_memory_allocated(device))
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB

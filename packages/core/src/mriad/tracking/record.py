@@ -101,6 +101,11 @@ class RunRecord:
                 remedy="choose another folder, or remove this one with `mriad runs prune`",
             )
         above = parent.read() if parent is not None else {}
+        belongs = {"id": above["id"], "name": above["name"], "kind": above["kind"]} if above else None
+        if belongs is None and known.get("parent"):
+            # Taken up by hand (`mriad resume`): it stays the child that it was.
+            belongs, kind = known["parent"], known["kind"]
+            study, tags = study or known["study"], {**known["tags"], **(tags or {})}
         now = time.time()
         written = {
             "format": FORMAT,
@@ -108,7 +113,7 @@ class RunRecord:
             "name": name,
             "kind": kind,
             "study": study or above.get("study", "") or name,
-            "parent": {"id": above["id"], "name": above["name"], "kind": above["kind"]} if above else None,
+            "parent": belongs,
             "status": "running",
             "started": known.get("started", now),
             "starts": known.get("starts", 0) + 1,

@@ -29,7 +29,9 @@ def active() -> bool:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        parts = [
+            torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())
+        ]
         dist.all_gather(parts, x.contiguous())
         ctx.rows = x.shape[0]
         return torch.cat(parts)

@@ -190,18 +190,25 @@ def _view(chain: Chain, patches: Sequence[Sample], keys: Sequence[int]) -> Batch
 
 
 def join(batches: Sequence[Batch]) -> Batch:
-    """Concatenate batches along B."""
+    """Concatenate batches along B. Where only some have a mask, the others' is all ones, as in `collate`."""
 
-    def cat(parts: Sequence[Tensor | None]) -> Tensor | None:
-        return torch.cat([p for p in parts if p is not None]) if parts[0] is not None else None
+    def masks(name: str) -> Tensor | None:
+        parts: list[Tensor | None] = [getattr(b, name) for b in batches]
+        if all(p is None for p in parts):
+            return None
+        ones = [torch.ones_like(b.image[:, :1]) for b in batches]
+        return torch.cat([one if p is None else p for p, one in zip(parts, ones, strict=True)])
 
     first = batches[0]
+    targets = [b.target for b in batches if b.target is not None]
+    if targets and len(targets) < len(batches):
+        raise DataError("a batch mixes cases with and without a target", where={"cases": [*first.cases]})
     return replace(
         first,
         image=torch.cat([b.image for b in batches]),
-        target=cat([b.target for b in batches]),
-        validity=cat([b.validity for b in batches]),
-        field=cat([b.field for b in batches]),
+        target=torch.cat(targets) if targets else None,
+        validity=masks("validity"),
+        field=masks("field"),
         **{
             name: tuple(v for b in batches for v in getattr(b, name))
             for name in ("keys", "cases", "domains", "contrasts", "spacing")

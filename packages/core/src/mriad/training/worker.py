@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mriad.errors import ExperimentError
 from mriad.evaluation import Reference, score_case, summarise
 from mriad.experiment.model import Experiment
 from mriad.flow import Cases, gather_cases, make_streams, overfit
@@ -190,8 +191,15 @@ def plan_of(experiment: Experiment, steps_per_epoch: int, metrics: list[Metric])
     budget = experiment.budget
     validate = budget.validate_every or steps_per_epoch
     wanted = experiment.evaluate.stop_on or (f"val/{metrics[0].key()}" if metrics else "")
+    wanted = f"val/{wanted.removeprefix('val/')}" if wanted else ""
     # Where a metric is best at a value, its summary is the mean size of the error: lower is better.
     judge = next((m for m in metrics if wanted.removeprefix("val/").split("/")[0] == m.key()), None)
+    if wanted and judge is None:
+        raise ExperimentError(
+            f"evaluate.stop_on '{experiment.evaluate.stop_on}' is no metric of this experiment",
+            where={"metrics": ", ".join(m.key() for m in metrics) or "none"},
+            remedy="stop_on: dice, or dice/STRUCTURE",
+        )
     return Plan(
         steps=budget.steps,
         validate_every=validate,

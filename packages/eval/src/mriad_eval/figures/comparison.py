@@ -61,9 +61,7 @@ def draw_comparison(
             _panel(axes, part, contrasts)
             axes.set_title(structure, pad=14)  # leaves room for the crosses of failures
         panels[0].set_ylabel(_axis_label(next(iter(chosen.values()))[0]))
-        figure.legend(
-            handles=_handles(contrasts), loc="outside lower center", ncols=3
-        )
+        figure.legend(handles=_handles(contrasts), loc="outside lower center", ncols=3)
         figure.suptitle(f"{title or metric}\n{_counts(chosen)}", fontsize=10)
         return save(figure, path)
 
