@@ -17,8 +17,6 @@ DEFAULTS = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process less; only useful on preemptible clusters
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # the default prints every line of a worker twice
     "RAY_worker_niceness": "0",  # 15 by default: on a busy machine a run under Ray would yield to everything
-    # Meant for other systems; with it the node's address is 127.0.0.1, so that every listener is on loopback.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 
 

@@ -65,9 +65,11 @@ def ray_environment(token: Path | None = None, address: str = "") -> None:
     """
     quiet()
     if token is None:
-        # A node of a cluster must be reached by the others; and without this, Ray turns a loopback address of a
-        # head on this machine into an outside one, where nothing listens.
-        if sys.platform == "linux" and _host_and_port(address)[0] not in ("127.0.0.1", "localhost"):
+        # Without this, Ray turns a loopback address of a head on this machine into an outside one, where nothing
+        # listens; with it, no node of a real cluster is reached.
+        if _host_and_port(address)[0] in ("127.0.0.1", "localhost"):
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        elif sys.platform == "linux":
             os.environ.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", None)
         return
     settings = {
