@@ -4,8 +4,8 @@ Run by hand: `python tests/benchmarks/bench_step.py`. Two runs of one experiment
 thread. A turn passes between them, so that they step in blocks, in the order A B B A A B B A …: of two neighbouring
 blocks one is inline and one is under Ray, seconds apart, and other work on the machine falls on both. A step is
 timed from its begin to the begin of the next one, so the loop, its reports and the next batch are inside; metrics
-are reported every fifth step, checkpoints are not written in the blocks. The first two pairs are left out. Ray gives
-its workers a niceness of 15; so has the inline run here, since otherwise other work on the machine would be measured.
+are reported every fifth step, checkpoints are not written in the blocks. The first two pairs are left out. mriad
+gives Ray's workers the niceness of the inline run (0; Ray's own default is 15).
 
 The figure is the median over pairs of (median step under Ray / median step inline), with the 95 % interval of a
 bootstrap over pairs. Beside it: the ratio of the worker's CPU seconds a step, which does not depend on who else
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -30,13 +29,10 @@ from bench_setup import conclude, descendants, environment, experiment, table
 
 LEFT_OUT = 2
 SIDES = ("inline", "ray")
-NICENESS = 15  # Ray's own default for its workers
 
 
 def child(side: str, folder: Path) -> None:
     """One of the two runs."""
-    if side == "inline":
-        os.nice(NICENESS)
     from mriad.environment import quiet
 
     quiet()

@@ -1,7 +1,7 @@
 """From an experiment to cases, task and streams: the first third of a run's data flow.
 
-reader → cases → split by person → preprocessing → sampler → batch. Reads tables and headers; voxels are read when a
-sample is prepared.
+reader → cases → split by person → preprocessing → sampler → batch. Reads tables and headers, and hashes files (once,
+see `mriad.filehash`) to find one scan under two names; voxels are read when a sample is prepared.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def check_split(index: CaseIndex, split: Mapping[str, Sequence[str]]) -> None:
     """Refuse a split that leaks.
 
     Raises:
-        SplitError: a person is on two sides, a case is unknown, or training has none.
+        SplitError: a person is on two sides, or the same voxels are under two persons' names; a case is unknown, or
+            training has none.
     """
     person = {case.id: case.person for case in index}
     unknown = [c for side in SIDES for c in split.get(side, ()) if c not in person]
@@ -72,6 +73,31 @@ def check_split(index: CaseIndex, split: Mapping[str, Sequence[str]]) -> None:
             )
     if not split.get("train"):
         raise SplitError("no case is left for training", where={s: len(split.get(s, ())) for s in SIDES})
+    of_id = {case.id: case for case in index}
+    check_voxels({side: [of_id[c] for c in split.get(side, ())] for side in SIDES})
+
+
+def check_voxels(sides: Mapping[str, Iterable[Case]]) -> None:
+    """Refuse one scan on two sides, whatever the persons are called: two names of one scan are one person.
+
+    Raises:
+        SplitError: a channel of a case has the fingerprint of a channel on another side.
+    """
+    seen: dict[str, tuple[str, Case]] = {}
+    for side, cases in sides.items():
+        for case in cases:
+            for source in case.channels.values():
+                where, other = seen.setdefault(source.fingerprint, (side, case))
+                if where != side:
+                    raise SplitError(
+                        "the same voxels under two names are in two splits",
+                        where={
+                            where: f"case {other.id} of person '{other.person}'",
+                            side: f"case {case.id} of person '{case.person}'",
+                            "file": source.location,
+                        },
+                        remedy="give both cases one person in the data set, or remove one of them",
+                    )
 
 
 def apply_domains(index: CaseIndex, domains: Mapping[str, str]) -> CaseIndex:
@@ -124,6 +150,49 @@ def gather_cases(
         SplitError: the split leaks a person or leaves training empty.
         DataError: no case has the label that is the target, or a domain is empty.
     """
+    index = _usable(experiment, index, made_later)
+    split = experiment.data.split.build(index, fold, seed)
+    check_split(index, split)
+    return _cases(experiment, index, split)
+
+
+def follow_persons(experiment: Experiment, derived: CaseIndex, own: Cases) -> Cases:
+    """Cases that stages made, each on the side that its person has in the experiment's own split.
+
+    They are never split anew, or a person who tests could train. Cases of a test person are on the test side and
+    train nothing; those of a person whom the split leaves out are left out. Persons unknown to the experiment's data
+    set come from elsewhere and train. Validation persons without a derived case validate on their own cases, so that
+    the persons who validate are those of the split.
+
+    Args:
+        experiment: names domains and target.
+        derived: data sets of earlier stages.
+        own: the experiment's data set in its fold, or in its member's part of it.
+
+    Raises:
+        SplitError: a derived case that would train or validate has the voxels of a test person, or none would train.
+        DataError: no derived case has the target, a domain is empty, or label sets differ.
+    """
+    index = _usable(experiment, derived)
+    known, made = set(own.index.persons), set(index.persons)
+    side_of = {case.person: side for side in SIDES for case in own.side(side)}
+    sides: dict[str, list[Case]] = {side: [] for side in SIDES}
+    for case in index:
+        side = side_of.get(case.person, "" if case.person in known else "train")
+        if side:
+            sides[side].append(case)
+    validating = [case for case in own.side("validation") if case.person not in made]
+    if validating:
+        sides["validation"] += validating
+        index = merge_indexes([index, CaseIndex(validating, own.index.label_set)])
+    check_voxels({**sides, "test": [*sides["test"], *own.side("test")]})
+    split = {side: tuple(case.id for case in cases) for side, cases in sides.items()}
+    check_split(index, split)
+    return _cases(experiment, index, split)
+
+
+def _usable(experiment: Experiment, index: CaseIndex, made_later: bool = False) -> CaseIndex:
+    """The index with domains named; it has cases and, unless `made_later`, the target."""
     data = experiment.data
     index = apply_domains(index, data.domains)
     if not len(index):
@@ -136,8 +205,12 @@ def gather_cases(
             where={"labels found": ", ".join(known) or "none"},
             remedy="set data.labels to one of them: {kind: hard, name: NAME}",
         )
-    split = data.split.build(index, fold, seed)
-    check_split(index, split)
+    return index
+
+
+def _cases(experiment: Experiment, index: CaseIndex, split: Mapping[str, Sequence[str]]) -> Cases:
+    """Split cases with the task of a network for them."""
+    data = experiment.data
     domains = tuple(data.domains) or tuple(sorted({case.domain for case in index if case.domain}))
     slices: Slices = next((stream.slices for stream in experiment.streams.values() if stream.slices), "")
     task = Task(
@@ -148,6 +221,7 @@ def gather_cases(
         dimensions=2 if slices else 3,
         slices=slices,
     )
+    label = data.labels.name or data.labels.kind
     return Cases(index, {side: tuple(split.get(side, ())) for side in SIDES}, task, label)
 
 

@@ -252,8 +252,8 @@ def find_model(name_or_path: Path | str, runs: Path | str | None = None) -> Path
         CheckpointError: there is none; the message holds the lines that train or import one.
     """
     text = str(name_or_path)
-    imported = models_folder(runs) / text / FILE
-    if _NAME.match(text) and imported.is_file():
+    imported = imported_model(text, runs)
+    if imported is not None:
         return imported
     path = Path(text).expanduser()
     if path.is_file():
@@ -266,6 +266,12 @@ def find_model(name_or_path: Path | str, runs: Path | str | None = None) -> Path
         where={"looked in": models_folder(runs), "models there": ", ".join(known) or "none"},
         remedy=f"mriad model import FILE{SUFFIX}, or train one: mriad train EXPERIMENT.yaml",
     )
+
+
+def imported_model(name: str, runs: Path | str | None = None) -> Path | None:
+    """The file of an imported model; None where there is none of that name."""
+    file = models_folder(runs) / name / FILE
+    return file if _NAME.match(name) and file.is_file() else None
 
 
 def predictor_folder(place: Path | str) -> Path:

@@ -57,6 +57,14 @@ def train(
         bool,
         typer.Option("--dry-run", help="A few real steps: does it fit in memory, and how long will it take?"),
     ] = False,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Start training from these weights: an imported model's name, a model file, or a folder.",
+        ),
+    ] = "",
 ) -> None:
     """Run the stages of an experiment; done ones are skipped, interrupted ones resumed.
 
@@ -67,10 +75,15 @@ def train(
     from mriad.experiment.load import load_located
 
     loaded = load_located(experiment, overrides or ())
+    chosen = loaded.experiment
+    if start:
+        from mriad.stages.starting import find_start, starting_from
+
+        chosen = starting_from(chosen, find_start(start, runs))
     if dry_run:
-        _dry_run(loaded.experiment, runs, experiment)
+        _dry_run(chosen, runs, experiment)
         return
-    _run(loaded.experiment, launcher.value, runs, tracking, overfit, loaded.source.parent)
+    _run(chosen, launcher.value, runs, tracking, overfit, loaded.source.parent)
 
 
 def resume(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mriad.errors import LaunchError
 from mriad.evaluation import read_rows, summarise
+from mriad.experiment.unread import refuse_unread
 from mriad.filehash import HASHES, remember_in
 from mriad.flow import gather_cases, split_fingerprint
 from mriad.identity import fingerprint
@@ -127,6 +128,7 @@ def run_trial(experiment: Experiment, options: TrialOptions | None = None) -> Tr
         LaunchError: another live process runs this trial, or the place does not suit the launcher.
     """
     options = options or TrialOptions()
+    refuse_unread(experiment)
     root = runs_root(options.runs)
     tracking = "" if options.tracking == OFF else tracking_uri(root, options.tracking)
     graph = expand(experiment)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mriad.errors import CheckpointError
 from mriad.filehash import file_sha256
 from mriad.identity import fingerprint
+from mriad.stages.leaks import Seen, check_stages
 from mriad.stages.sections import COVERED, canonical, names, section
 
 if TYPE_CHECKING:
@@ -25,12 +29,14 @@ class DataIdentity:
 
     data: fingerprint of the voxels that training and validation may see. training, validation: case ids of
     the fold. test: fingerprint of the test cases; only stages that make a table (they measure) depend on it.
+    cases: persons and channels under "training", "validation" and "test", to find leaks between stages.
     """
 
     data: str
     training: tuple[str, ...]
     validation: tuple[str, ...] = ()
     test: str = ""
+    cases: Mapping[str, tuple[Seen, ...]] = dataclasses.field(default_factory=dict)
 
 
 def identify(experiment: Experiment) -> DataIdentity:
@@ -47,11 +53,14 @@ def identify(experiment: Experiment) -> DataIdentity:
     check_split(index, split)
     training, validation, test = (tuple(split.get(s, ())) for s in ("train", "validation", "test"))
     seen, unseen = {*training, *validation}, set(test)
+    of_id = {case.id: case for case in index}
+    sides = {"training": training, "validation": validation, "test": test}
     return DataIdentity(
         data=index.select(lambda case: case.id in seen).fingerprint,
         training=training,
         validation=validation,
         test=index.select(lambda case: case.id in unseen).fingerprint,
+        cases={side: Seen.of(of_id[c] for c in ids) for side, ids in sides.items()},
     )
 
 
@@ -66,14 +75,20 @@ def fingerprints(graph: Graph, identify: Callable[[Experiment], DataIdentity] = 
         graph: of one experiment, fold and seed.
         identify: reads the index and makes the split of an experiment; called once for each different
             `data` section (a stage may override it).
+
+    Raises:
+        SplitError: a stage before a table learns from a person or scan that the table tests.
     """
     known: dict[str, DataIdentity] = {}
+    sides: dict[str, Mapping[str, tuple[Seen, ...]]] = {}
     made: dict[str, str] = {}
     for node in graph:
         key = fingerprint([node.experiment.data, node.experiment.seed, node.experiment.fold])
         if key not in known:
             known[key] = identify(node.experiment)
+        sides[node.name] = known[key].cases
         made[node.name] = node_fingerprint(node, known[key], made)
+    check_stages(graph, sides)
     return made
 
 
@@ -118,15 +133,21 @@ def _own_fields(node: Node) -> Any:
         if info is not None:
             # Words that are no stages stay: `cases: target`, `from: scratch`.
             words = [w for w in names(getattr(stage, field)) if (field, w) not in resolved]
-            value[info.alias or field] = [_content(word) for word in words]
+            value[info.alias or field] = [_content(word, field) for word in words]
     for field in type(stage).overrides:
         if field not in type(stage).references:
             value.pop(field, None)
     return value
 
 
-def _content(word: str) -> str:
-    """A file stands for what is in it (`from: FILE`), any other word for itself."""
+def _content(word: str, field: str) -> str:
+    """A file stands for what is in it, and so does a model that `from` names; any other word for itself."""
+    if field == "from_" and word not in ("", "scratch"):
+        from mriad.stages.starting import start_identity
+
+        # What cannot be read is an error of the stage that reads it.
+        with contextlib.suppress(CheckpointError):
+            return start_identity(word)
     return file_sha256(word) if Path(word).is_file() else word
 
 

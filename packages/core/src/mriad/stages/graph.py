@@ -227,7 +227,7 @@ class _Builder:
                 continue
             key = fields[name].alias or name
             for written in names(getattr(stage, name)):
-                if written and not (name == "from_" and _is_start(written)):
+                if written and not (name == "from_" and self._is_start(written)):
                     yield (*definition.path, key), name, written
         for path in stage.sections():
             try:
@@ -241,6 +241,16 @@ class _Builder:
         reads = bool({"data", "data.labels"} & set(stage.sections()))
         if labels and reads and not self._leads_to(definition.name, labels):
             yield ("data", "labels", "from"), "data.labels.from", labels
+
+    def _is_start(self, written: str) -> bool:
+        """Whether `from` names no stage: random weights, or a model by its place or by the name of its import."""
+        if written == "scratch" or "/" in written:
+            return True
+        if any(written in (d.name, d.short) for d in self.found):
+            return False
+        from mriad.model_file import imported_model
+
+        return Path(written).is_file() or imported_model(written) is not None
 
     def _leads_to(self, name: str, written: str) -> bool:
         """Whether the stage `written` is `name` or needs it: what makes the labels does not read them."""
@@ -317,11 +327,6 @@ class _Builder:
                     place,
                     f"'{reference.written}' makes a {kind}, where a {' or '.join(accepted)} is meant{hint}",
                 )
-
-
-def _is_start(written: str) -> bool:
-    """Whether `from` names no stage: random weights, or a model file."""
-    return written == "scratch" or "/" in written or Path(written).is_file()
 
 
 def _ordered(nodes: Mapping[str, Node], faults: Faults) -> list[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mriad.stages.artefact import ArtefactKind, StageContext
     from mriad.vocabulary import CaseIndex
 
+OVERRIDES = "The experiment's section, for this stage alone: another `type` replaces, all else merges."
 SECTIONS = (
     "data",
     "streams",
@@ -39,18 +40,20 @@ class TrainStage(Stage):
     data: str | list[str] | dict[str, Any] | None = Field(
         None, description="Stages whose data sets are trained on instead of the experiment's; or overrides."
     )
-    streams: dict[str, Any] | None = None
-    augment: list[Any] | None = None
-    model: dict[str, Any] | str | None = None
-    loss: dict[str, Any] | str | None = None
-    learner: dict[str, Any] | str | None = None
-    optimiser: dict[str, Any] | str | None = None
-    schedule: dict[str, Any] | str | None = None
-    budget: dict[str, Any] | None = None
-    predict: dict[str, Any] | None = None
-    evaluate: dict[str, Any] | None = None
+    streams: dict[str, Any] | None = Field(None, description=OVERRIDES)
+    augment: list[Any] | None = Field(None, description=OVERRIDES)
+    model: dict[str, Any] | str | None = Field(None, description=OVERRIDES)
+    loss: dict[str, Any] | str | None = Field(None, description=OVERRIDES)
+    learner: dict[str, Any] | str | None = Field(None, description=OVERRIDES)
+    optimiser: dict[str, Any] | str | None = Field(None, description=OVERRIDES)
+    schedule: dict[str, Any] | str | None = Field(None, description=OVERRIDES)
+    budget: dict[str, Any] | None = Field(None, description=OVERRIDES)
+    predict: dict[str, Any] | None = Field(None, description=OVERRIDES)
+    evaluate: dict[str, Any] | None = Field(None, description=OVERRIDES)
     from_: str = Field(
-        "scratch", alias="from", description="`scratch`, a stage that made weights, or a model file."
+        "scratch",
+        alias="from",
+        description="`scratch`, a stage that made weights, or a model: file, folder or imported name.",
     )
     key_map: dict[str, str] = Field(
         default_factory=dict,
@@ -120,7 +123,11 @@ class TrainStage(Stage):
     def _start(self, context: StageContext) -> str:
         if self.from_ == "scratch":
             return ""
-        return str(context.inputs[self.from_].folder) if self.from_ in context.inputs else self.from_
+        if self.from_ in context.inputs:
+            return str(context.inputs[self.from_].folder)
+        from mriad.stages.starting import find_start
+
+        return str(find_start(self.from_).absolute())  # workers may run in another folder
 
 
 def labels_folder(context: StageContext) -> str:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from mriad.errors import NonFiniteError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -89,6 +89,34 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     for p in live:
         p.grad = flat[start : start + p.numel()].view_as(p).to(p.dtype)
         start += p.numel()
+
+
+@torch.no_grad()
+def agree_on_buffers(modules: Iterable[nn.Module]) -> None:
+    """Give every rank the same buffers: floating ones (running statistics) their mean over ranks, others rank 0's.
+
+    A value that is the same on all ranks stays as it is, to the bit.
+    """
+    if not active():
+        return
+    buffers = list({id(b): b for module in modules for b in module.buffers() if b.numel()}.values())
+    floating = [b for b in buffers if b.is_floating_point()]
+    for other in (b for b in buffers if not b.is_floating_point()):
+        first = other.reshape(-1).clone()
+        dist.broadcast(first.view(torch.uint8), src=0)  # as bytes: not every backend sends every type
+        other.copy_(first.view_as(other))
+    if not floating:
+        return
+    flat = torch.cat([b.reshape(-1).double() for b in floating])
+    least, most, mean = flat.clone(), flat.clone(), flat.clone()
+    dist.all_reduce(least, op=dist.ReduceOp.MIN)
+    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    dist.all_reduce(mean)
+    agreed = torch.where(least == most, flat, mean / dist.get_world_size())
+    start = 0
+    for buffer in floating:
+        buffer.copy_(agreed[start : start + buffer.numel()].view_as(buffer))
+        start += buffer.numel()
 
 
 def all_finite(flag: Tensor) -> bool:

@@ -67,10 +67,14 @@ class Plan:
 
 
 def state_of(run: Run, algorithm: Algorithm, streams: StreamSet, progress: Progress) -> dict[str, Any]:
-    """Everything that resuming needs."""
+    """Everything that resuming needs, of all ranks; every rank calls this, after `agree`."""
+    learner = algorithm.state_dict()
+    extras = distributed.gather_objects(_on_cpu(learner["extra"]))
     return {
         "format": checkpoint.FORMAT,
-        "learner": algorithm.state_dict(),
+        "learner": learner,
+        # What a learner keeps besides (pools of images) differs between ranks: one entry each, of several ranks.
+        "extra_by_rank": extras if len(extras) > 1 else [],
         "streams": streams.state_dict(),
         "progress": progress.state_dict(),
         "scaler": run.scaler.state_dict(),
@@ -84,11 +88,15 @@ def state_of(run: Run, algorithm: Algorithm, streams: StreamSet, progress: Progr
 def restore(state: Mapping[str, Any], run: Run, algorithm: Algorithm, streams: StreamSet) -> Progress:
     """Put a checkpoint back.
 
+    Each rank gets the extra state that it had; with another number of ranks, all get rank 0's.
+
     Raises:
         CheckpointError: another format, learner or architecture.
     """
     checkpoint.check_format(state)
-    algorithm.load_state_dict(state["learner"])
+    extras = state.get("extra_by_rank", [])
+    own = {"extra": extras[run.rank]} if run.world > 1 and len(extras) == run.world else {}
+    algorithm.load_state_dict({**state["learner"], **own})
     streams.load_state_dict(state["streams"])
     if run.scaler.is_enabled():
         run.scaler.load_state_dict(state["scaler"])
@@ -96,6 +104,28 @@ def restore(state: Mapping[str, Any], run: Run, algorithm: Algorithm, streams: S
     if state["generator_device"] and run.device.type == "cuda":
         torch.cuda.set_rng_state_all(state["generator_device"])
     return Progress(**state["progress"])
+
+
+def agree(algorithm: Algorithm) -> None:
+    """Make what a checkpoint holds once the same on all ranks: pending gradients and buffers become their means.
+
+    Averaging again later changes nothing: mean(mean(a) + b) = mean(a) + mean(b). With one rank nothing happens.
+    """
+    for optimised in algorithm.optimisers().values():
+        if optimised.pending:
+            distributed.average_gradients([p for p in optimised.parameters if p.requires_grad])
+    distributed.agree_on_buffers(algorithm.networks().values())
+
+
+def _on_cpu(value: Any) -> Any:
+    """Plain containers with their tensors on the CPU, so that a rank without that device can read them."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_on_cpu(item) for item in value)
+    return value
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -190,6 +220,7 @@ def _report(progress: Progress, algorithm: Algorithm) -> dict[str, float]:
 
 
 def _validated(validate: Validate, algorithm: Algorithm) -> Mapping[str, float]:
+    distributed.agree_on_buffers(algorithm.networks().values())
     for network in algorithm.networks().values():
         network.eval()
     with torch.inference_mode():
@@ -220,6 +251,8 @@ def _save(
     # A checkpoint holds one rank's sums: make them those of all, so that going on and resuming report the same.
     rows = distributed.gather_objects(progress.sums)
     progress.sums = {key: sum(row[key] for row in rows) / len(rows) for key in progress.sums}
+    agree(algorithm)
+    state = state_of(run, algorithm, streams, progress)
     if run.rank == 0:
-        checkpoints.save(name, state_of(run, algorithm, streams, progress))
+        checkpoints.save(name, state)
     distributed.barrier()

@@ -14,7 +14,7 @@ import torch
 from mriad.errors import ExperimentError
 from mriad.evaluation import Reference, score_case, summarise
 from mriad.experiment.model import Experiment
-from mriad.flow import Cases, gather_cases, make_streams, overfit
+from mriad.flow import Cases, follow_persons, gather_cases, make_streams, overfit
 from mriad.launch.checkpoints import FolderCheckpoints
 from mriad.preparation import Recipe, fit_steps, prepare
 from mriad.stages.members import inner_split
@@ -135,12 +135,18 @@ def train_worker(context: WorkerContext[TrainPayload]) -> dict[str, Any]:
 
 
 def cases_for(experiment: Experiment, payload: TrainPayload) -> Cases:
-    """Cases of the fold, of the member of an ensemble, or of an overfitting trial."""
-    index = index_of(experiment, payload.datasets, payload.labels)
-    cases = gather_cases(experiment, index, payload.fold, experiment.seed)
+    """Cases of the fold, of the member of an ensemble, or of an overfitting trial.
+
+    Only the experiment's own data set is split; what stages made of it follows its persons.
+    """
+    derived = index_of(experiment, payload.datasets, payload.labels) if payload.datasets else None
+    own = index_of(experiment, labels="" if derived is not None else payload.labels)
+    cases = gather_cases(experiment, own, payload.fold, experiment.seed, made_later=derived is not None)
     if payload.inner is not None:
         training, validation = inner_split(cases.side("train"), payload.inner, experiment.seed)
         cases = replace(cases, split={**cases.split, "train": training, "validation": validation})
+    if derived is not None:
+        cases = follow_persons(experiment, derived, cases)
     return overfit(cases, payload.overfit) if payload.overfit else cases
 
 
