@@ -22,7 +22,10 @@ def quickstart(
         Path | None, typer.Option("--runs", help="Where everything is written. [default: ./mriad-runs]")
     ] = None,
     tracking: Annotated[
-        str, typer.Option("--tracking", help="URI of an MLflow store; `off` for none. [default: SQLite below --runs]")
+        str,
+        typer.Option(
+            "--tracking", help="URI of an MLflow store; `off` for none. [default: SQLite below --runs]"
+        ),
     ] = "",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="a.b=value, for both variants; may be repeated.")
@@ -112,9 +115,14 @@ def _conclude(trials: dict[str, Trial], record: RunRecord) -> None:
     rows = {name: read_rows(trial.folder / "cases.csv") for name, trial in trials.items()}
     for metric in dict.fromkeys(row.metric for found in rows.values() for row in found):
         draw_comparison(
-            figures / f"comparison_{metric}.png", rows, metric=metric, title="test cases against the phantom's truth"
+            figures / f"comparison_{metric}.png",
+            rows,
+            metric=metric,
+            title="test cases against the phantom's truth",
         )
-    draw_curves(figures / "curves.png", {name: trial.folder / "metrics.jsonl" for name, trial in trials.items()})
+    draw_curves(
+        figures / "curves.png", {name: trial.folder / "metrics.jsonl" for name, trial in trials.items()}
+    )
     summary = {
         f"test/{s.metric}/{s.structure}/{name}": s.with_worst for name, t in trials.items() for s in t.summary
     }
