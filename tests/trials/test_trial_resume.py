@@ -95,3 +95,20 @@ def test_the_default_store_holds_what_the_record_holds(tmp_path: Path) -> None:
     (found,) = client.search_runs([client.get_experiment_by_name("supervised").experiment_id])
     assert found.info.status == "FINISHED"
     assert found.data.metrics["test/overlap/box"] == trial.summary[0].with_worst
+
+
+def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    """Ctrl-C ends with exit code 130 and the line that resumes."""
+    import mriad.launch.trial
+    from mriad.cli import main
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mriad.launch.trial, "run_trial", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "standard:quickstart", "--runs", str(tmp_path)])
+    assert ended.value.code == 130
+    said = capsys.readouterr().err
+    assert "the last checkpoint are kept" in said
+    assert f"next: mriad resume {tmp_path}/runs/quickstart-" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -117,7 +118,8 @@ def _run(
     from mriad.environment import quiet
 
     quiet()
-    from mriad.launch.trial import TrialOptions, overfitting, run_trial
+    from mriad.launch.files import runs_root
+    from mriad.launch.trial import TrialOptions, overfitting, run_trial, trial_id
 
     reporter = TerminalReporter(experiment.name)
     chosen = overfitting(experiment, overfit) if overfit else experiment
@@ -130,6 +132,12 @@ def _run(
     )
     try:
         trial = run_trial(chosen, options)
+    except KeyboardInterrupt:
+        reporter.close()
+        folder = runs_root(runs).run(chosen.name, trial_id(chosen))
+        print("interrupted; what was finished and the last checkpoint are kept", file=sys.stderr)
+        next_step(f"mriad resume {_short(folder)}", "go on from there")
+        raise typer.Exit(130) from None
     finally:
         reporter.close()
     print_results(trial)

@@ -12,11 +12,10 @@ from mriad.errors import ExperimentError
 from mriad.flow import Cases, gather_cases, make_streams
 from mriad.preparation import Recipe, fit_steps
 from mriad.stages.train import index_of
-from mriad.training.algorithm import LearnerSetup
 from mriad.training.protocols import Shard
 from mriad.training.run import Run
 from mriad.training.streams import StreamSet
-from mriad.training.worker import peak_memory, plan_of, recipe_for, used_cases
+from mriad.training.worker import peak_memory, plan_of, recipe_for, setup_of, used_cases
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,21 +115,7 @@ def estimate(experiment: Experiment, store: Path, device: str = "cpu") -> Estima
         seed=experiment.seed,
         precision=budget.precision,
     )
-    algorithm = experiment.learner.build(
-        LearnerSetup(
-            task=cases.task,
-            model=experiment.model,
-            loss=experiment.loss,
-            optimiser=experiment.optimiser,
-            schedule=experiment.schedule,
-            device=place,
-            seed=experiment.seed,
-            updates=budget.steps,
-            accumulate=budget.accumulate,
-            clip_norm=budget.clip_norm,
-            domains=cases.task.domains,
-        )
-    )
+    algorithm = experiment.learner.build(setup_of(experiment, cases, place, experiment.seed))
     algorithm.train()
     seconds, shapes = [], {}
     threads = torch.get_num_threads()

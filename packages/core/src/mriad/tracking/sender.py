@@ -243,12 +243,3 @@ def sync(
             count += 1
             told(f"{record.folder.name}: sent ({time.monotonic() - began:.0f} s)")
     return count
-
-
-def open_store(uri: str) -> None:
-    """Open a store before several processes use it; MLflow sets a fresh SQLite file up only then safely.
-
-    Raises:
-        TrackingError: it cannot be reached.
-    """
-    MlflowStore(uri).open()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -115,9 +115,6 @@ class LearnerSetup:
     """Optimiser steps of the whole run (micro steps / accumulate)."""
     accumulate: int = 1
     clip_norm: float | None = None
-    start: Mapping[str, Mapping[str, Tensor]] | None = None
-    """Weights of an earlier stage by network name, for `from:`."""
-    domains: tuple[str, ...] = field(default=())
 
     def network(self, name: str, model: Model | None = None) -> nn.Module:
         """Build a network with initial weights that depend on (seed, name) only, on the device.

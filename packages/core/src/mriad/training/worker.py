@@ -81,21 +81,7 @@ def train_worker(context: WorkerContext[TrainPayload]) -> dict[str, Any]:
         seed=payload.seed,
         precision=budget.precision,
     )
-    algorithm = experiment.learner.build(
-        LearnerSetup(
-            task=cases.task,
-            model=experiment.model,
-            loss=experiment.loss,
-            optimiser=experiment.optimiser,
-            schedule=experiment.schedule,
-            device=device,
-            seed=payload.seed,
-            updates=max(1, budget.steps // budget.accumulate),
-            accumulate=budget.accumulate,
-            clip_norm=budget.clip_norm,
-            domains=cases.task.domains,
-        )
-    )
+    algorithm = experiment.learner.build(setup_of(experiment, cases, device, payload.seed))
     if payload.start:
         context.reporter.message(load_start(algorithm.networks(), payload.start, payload.key_map))
     validator = _Validator(experiment, cases, prepared, context)
@@ -132,6 +118,23 @@ def train_worker(context: WorkerContext[TrainPayload]) -> dict[str, Any]:
     if progress.best is not None:
         summary |= {"best": progress.best, "best_step": progress.best_step, "best_key": plan.stop_on}
     return summary
+
+
+def setup_of(experiment: Experiment, cases: Cases, device: torch.device, seed: int) -> LearnerSetup:
+    """What the experiment's learner is built from."""
+    budget = experiment.budget
+    return LearnerSetup(
+        task=cases.task,
+        model=experiment.model,
+        loss=experiment.loss,
+        optimiser=experiment.optimiser,
+        schedule=experiment.schedule,
+        device=device,
+        seed=seed,
+        updates=max(1, budget.steps // budget.accumulate),
+        accumulate=budget.accumulate,
+        clip_norm=budget.clip_norm,
+    )
 
 
 def cases_for(experiment: Experiment, payload: TrainPayload) -> Cases:
