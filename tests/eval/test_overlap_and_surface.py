@@ -14,24 +14,49 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from monai.metrics import SurfaceDistanceMetric
 from mriad.geometry import Grid
+from mriad.structure_pair import StructurePair
 from mriad_eval.metrics import (
+    AbsoluteVolumeError,
     AverageSurfaceDistance,
     AverageSymmetricSurfaceDistance,
     Dice,
+    HausdorffDistance,
+    HausdorffPercentile,
+    Precision,
     RelativeVolumeError,
+    Sensitivity,
     SoftDice,
+    SoftVolume,
+    Specificity,
+    SurfaceDice,
+    Volume,
 )
+from mriad_eval.metrics_lesion import LesionF1, LesionFalsePositives, LesionLoad
+from mriad_eval.metrics_soft import CalibrationError
 
-ASD = AverageSurfaceDistance().build()
-ASD_BACK = AverageSurfaceDistance(start="reference").build()
-ASSD = AverageSymmetricSurfaceDistance().build()
-MASD = AverageSymmetricSurfaceDistance(form="mean_of_two").build()
-DICE = Dice().build()
-RVE = RelativeVolumeError().build()
-SOFT_RVE = RelativeVolumeError(volume="soft").build()
-SOFT = SoftDice().build()
-SOFT_SQUARED = SoftDice(form="squared").build()
+
+def built(metric: Any) -> Any:
+    """The metric as a function of arrays, grid and validity."""
+    measure = metric.build()
+    return lambda p, g, grid, validity=None: measure(StructurePair(p, g, grid, validity))
+
+
+ASD = built(AverageSurfaceDistance())
+ASD_BACK = built(AverageSurfaceDistance(start="reference"))
+ASSD = built(AverageSymmetricSurfaceDistance())
+MASD = built(AverageSymmetricSurfaceDistance(form="mean_of_two"))
+DICE = built(Dice())
+RVE = built(RelativeVolumeError())
+SOFT_RVE = built(RelativeVolumeError(volume="soft"))
+SOFT = built(SoftDice())
+SOFT_SQUARED = built(SoftDice(form="squared"))
 ALL = [ASD, ASD_BACK, ASSD, MASD, DICE, RVE, SOFT_RVE, SOFT, SOFT_SQUARED]
+HD, HD95 = built(HausdorffDistance()), built(HausdorffPercentile())
+RATIOS = [built(m()) for m in (AbsoluteVolumeError, Sensitivity, Specificity, Precision)]
+VOLUMES = [built(Volume()), built(SoftVolume())]
+# What depends on sizes in mm otherwise than by a factor: tolerance, smallest lesion, distance to the boundary.
+SIZED = [built(m()) for m in (SurfaceDice, LesionF1, LesionFalsePositives, LesionLoad, CalibrationError)]
+EVERY = [*ALL, HD, HD95, *RATIOS, *VOLUMES, *SIZED]
 
 
 def grid_of(shape: tuple[int, ...], spacing: tuple[float, float, float] = (1, 1, 1)) -> Grid:
@@ -123,7 +148,7 @@ def test_declarations() -> None:
     assert (rve.unit, rve.direction, rve.toward, rve.worst) == ("%", "toward", 0.0, -100.0)
 
 
-@pytest.mark.parametrize("measure", ALL)
+@pytest.mark.parametrize("measure", EVERY)
 def test_invalid_voxels_change_nothing(measure: Any) -> None:
     rng = np.random.default_rng(3)
     p, g = rng.random((2, 9, 8, 7)).astype(np.float32)
@@ -283,7 +308,7 @@ def test_flips_and_permutations_change_nothing(
     moved = [np.flip(x.transpose(order), [i for i in range(3) if flips[i]]) for x in (p, g)]
     grid = grid_of(p.shape, spacing)
     moved_grid = grid_of(moved[0].shape, tuple(spacing[i] for i in order))  # type: ignore[arg-type]
-    for measure in ALL:
+    for measure in EVERY:
         same(measure(p, g, grid), measure(*moved, moved_grid))
 
 
@@ -295,8 +320,9 @@ def test_scaling_the_spacing_scales_distances_only(
     p, g = pair
     grid = grid_of(p.shape, spacing)
     larger = grid_of(p.shape, tuple(s * factor for s in spacing))  # type: ignore[arg-type]
-    for measure in ALL:
-        scale = factor if measure in (ASD, ASD_BACK, ASSD, MASD) else 1
+    for measure in [*ALL, HD, HD95, *RATIOS, *VOLUMES]:
+        scale = factor if measure in (ASD, ASD_BACK, ASSD, MASD, HD, HD95) else 1
+        scale = factor**3 if measure in VOLUMES else scale
         value, note = measure(p, g, grid)
         same((value * scale, note), measure(p, g, larger))
 
@@ -307,7 +333,7 @@ def test_more_background_around_changes_nothing(pair: np.ndarray, pad: tuple[int
     p, g = pair
     widths = [(pad[0], pad[1]), (pad[2], pad[3]), (pad[4], pad[5])]
     wide = [np.pad(x, widths) for x in (p, g)]
-    for measure in ALL:
+    for measure in [*ALL, HD, HD95, *VOLUMES, *SIZED[:-1]]:  # specificity and calibration see more background
         same(measure(p, g, grid_of(p.shape)), measure(*wide, grid_of(wide[0].shape)))
 
 
@@ -319,5 +345,5 @@ def test_an_oblique_grid_measures_as_a_straight_one() -> None:
     affine = np.eye(4)
     affine[:3, :3] = turn @ np.diag([0.5, 1, 2])
     oblique = Grid.of(p.shape, affine)
-    for measure in ALL:
+    for measure in EVERY:
         same(measure(p, g, straight), measure(p, g, oblique))

@@ -5,14 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pytest
 from mriad.errors import DataError, ShapeError
-from mriad.evaluation import Reference, diagonal_mm, score_case
+from mriad.evaluation import Reference, annotations_of, diagonal_mm, score_case
 from mriad.geometry import Grid
-from mriad.vocabulary import LabelSet, Sample
+from mriad.metric import Metric
+from mriad.vocabulary import Case, LabelSet, Sample, Volume
 from mriad_eval.metrics import AverageSurfaceDistance, Dice, RelativeVolumeError, SoftDice
+
+if TYPE_CHECKING:
+    from mriad.metric import Direction
+    from mriad.structure_pair import StructurePair
 
 GRID = Grid.of((6, 7, 5), np.diag([1, 1, 2, 1]))
 LABELS = LabelSet.of({"cord": 3, "csf": 9})
@@ -136,10 +142,87 @@ def test_two_metrics_of_one_key() -> None:
         score_case(one_hot(index_target()), GRID, REFERENCE, LABELS, twice)
 
 
+class Held:
+    """A source of voxels in memory."""
+
+    fingerprint = location = "held"
+
+    def __init__(self, data: np.ndarray, grid: Grid = GRID) -> None:
+        self.volume = Volume(data, grid)
+
+    def read(self) -> Volume:
+        return self.volume
+
+
+class Seen(Metric):
+    """Keeps the pair that it was given."""
+
+    type: Literal["test.seen"] = "test.seen"
+    reads: ClassVar[tuple[str, ...]] = ("levels", "discs")
+    direction: ClassVar[Direction] = "none"
+
+    def build(self) -> Any:
+        def look(pair: StructurePair) -> tuple[float, str]:
+            pairs.append(pair)
+            return 1.0, ""
+
+        return look
+
+
+pairs: list[StructurePair] = []
+
+
+def test_what_a_metric_reads_is_what_it_gets() -> None:
+    pairs.clear()
+    levels = np.full(GRID.shape, 3, np.uint8)
+    annotations = {"levels": Held(levels), "brain_mask": Held(levels[:1])}
+    case = Case("sub-1_T1w", "sub-1", {}, annotations=annotations, numbers={"area_mm2/C3": 70.0})
+    reference = REFERENCE.with_case(case, [Dice(), Seen()])
+    score_case(one_hot(index_target()), GRID, reference, LABELS, [Seen(), Dice()], at_levels=["C2", "C3"])
+    assert [(p.structure, p.case, p.at_levels) for p in pairs] == [
+        (s, "sub-1_T1w", ("C2", "C3")) for s in ("cord", "csf")
+    ]
+    assert list(pairs[0].annotations) == ["levels"]  # asked for, and there
+    np.testing.assert_array_equal(pairs[0].annotations["levels"], levels)
+    assert pairs[0].numbers == {"area_mm2/C3": 70.0}
+    assert pairs[0].prediction.dtype == pairs[0].reference.dtype == np.float32
+
+
+def test_an_annotation_on_another_grid() -> None:
+    moved = Grid.of(GRID.shape, GRID.matrix + np.eye(4, k=3))
+    case = Case("sub-1", "sub-1", {}, annotations={"levels": Held(np.zeros(GRID.shape), moved)})
+    with pytest.raises(DataError, match=r"(?s)annotation 'levels'.*voxel grid.*sub-1.*\+1 mm"):
+        annotations_of(case, [Seen()], GRID)
+    assert annotations_of(case, [Dice()], GRID) == {}
+
+
+def test_work_is_shared_between_metrics_of_a_structure() -> None:
+    calls: list[str] = []
+
+    class Sharing(Seen):
+        type: Literal["test.sharing"] = "test.sharing"
+        name: str = ""
+
+        def key(self) -> str:
+            return self.name
+
+        def build(self) -> Any:
+            return lambda pair: (pair.shared("test.work", lambda p: calls.append(p.structure) or 2.0), "")
+
+    rows = score_case(
+        one_hot(index_target()), GRID, REFERENCE, LABELS, [Sharing(name="a"), Sharing(name="b")]
+    )
+    assert calls == ["cord", "csf"]
+    assert {row.value for row in rows} == {2.0}
+    assert {row.direction for row in rows} == {"none"}
+    assert all(np.isnan(row.worst) for row in rows)
+
+
 def test_configs_and_scoring_import_nothing_heavy() -> None:
-    heavy = {"torch", "monai", "ray", "mlflow", "pandas", "matplotlib", "scipy", "nibabel"}
+    heavy = {"torch", "monai", "ray", "mlflow", "pandas", "pyarrow", "matplotlib", "scipy", "nibabel"}
     code = (
-        "import sys, mriad_eval.plugin, mriad_eval.metrics, mriad.evaluation;"
+        "import sys, mriad_eval.plugin, mriad_eval.metrics, mriad.evaluation, mriad.person_rows;"
+        "from mriad_eval import metrics_lesion, metrics_literal, metrics_person, metrics_slices, metrics_soft;"
         f"found = {heavy} & set(sys.modules); assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from mriad.experiment.model import Experiment
 from mriad.identity import fingerprint
+from mriad.images import write_like
 from mriad.inference.load import load_predictor
 from mriad.launch.inline import InlineLauncher
 from mriad.registry import registry
@@ -26,6 +27,7 @@ STAGES = {
     "teacher": {"type": "core.train", "members": {"seeds": [1, 2]}},  # two of core.train, one core.ensemble
     "pseudo": {"type": "core.pseudo_label", "with": "teacher", "cases": "all", "kind": "soft"},
     "test": {"type": "core.evaluate", "with": "teacher"},
+    "theirs": {"type": "core.evaluate_imported", "predictions": ""},  # the folder is the fixture's
 }
 
 
@@ -39,6 +41,10 @@ class Quiet:
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Artefact]]:
     """Every stage, checked; node → (type, what it made)."""
     runs: Path = tmp_path_factory.mktemp("runs")
+    elsewhere: Path = tmp_path_factory.mktemp("elsewhere")
+    for case in Blobs().build():
+        label = case.labels["hard"].source.read()
+        write_like(elsewhere / f"{case.id}.nii.gz", label.data, label.grid, "labels")
     experiment = Experiment.model_validate(
         {
             "name": "stages",
@@ -50,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Artef
             "budget": {"steps": 2},
             "predict": {"head": "shapes.softmax"},
             "evaluate": {"metrics": ["shapes.overlap"]},
-            "stages": STAGES,
+            "stages": {**STAGES, "theirs": {**STAGES["theirs"], "predictions": str(elsewhere)}},
         }
     )
     found: dict[str, tuple[str, Artefact]] = {}

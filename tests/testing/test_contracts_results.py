@@ -121,9 +121,12 @@ class Overlap(Metric):
 
     type: Literal["shapes.sound"] = "shapes.sound"
     worst = 0.0
+    best = 1.0
+    if_missed = 0.0
+    if_false_positive = 0.0
 
     def build(self):
-        return dice
+        return lambda pair: dice(pair.prediction, pair.reference, pair.grid, pair.validity)
 
 
 def dice(prediction, reference, grid, validity=None):
@@ -142,7 +145,7 @@ class TestMetric:
     def mutant(self, function):
         class Mutant(Overlap):
             def build(self):
-                return function
+                return lambda pair: function(pair.prediction, pair.reference, pair.grid, pair.validity)
 
         return Mutant()
 
@@ -181,6 +184,144 @@ class TestMetric:
         fails(
             testing.check_metric, self.mutant(mutate), match="writes into its input 'prediction'|writes into"
         )
+
+    def test_what_is_declared_is_what_is_measured(self):
+        class Silent(Overlap):
+            if_missed = None
+
+        class Modest(Overlap):
+            best = 0.9
+
+        class Strict(Overlap):
+            if_false_positive = -1.0
+
+        fails(testing.check_metric, Silent(), match="of a miss is 0, declared is no value")
+        fails(testing.check_metric, Modest(), match=r"declares 0.9 as best, a perfect prediction has 1")
+        fails(testing.check_metric, Strict(), match="of a false positive is 0, declared is -1")
+
+
+class Volume3d(Overlap):
+    """A sound measurement: neither good nor bad."""
+
+    type: Literal["shapes.size"] = "shapes.size"
+    direction = "none"
+    best = None
+
+    def build(self):
+        def size(pair):
+            keep = np.ones(pair.prediction.shape, bool) if pair.validity is None else pair.validity
+            return float((pair.prediction[keep] > 0.5).sum()), ""
+
+        return size
+
+
+class TestMeasurement:
+    def test_sound(self):
+        testing.check_metric(Volume3d())
+
+    def test_counts_what_is_not_annotated(self):
+        class Mutant(Volume3d):
+            def build(self):
+                return lambda pair: (float((pair.prediction > 0.5).sum()), "")
+
+        fails(testing.check_metric, Mutant(), match="not annotated")
+
+
+class Sliced(Overlap):
+    """A sound slice metric."""
+
+    type: Literal["shapes.sliced"] = "shapes.sliced"
+    level = "slice"
+
+    def build(self):
+        def every(pair):
+            for z in range(pair.grid.shape[2]):
+                keep = None if pair.validity is None else pair.validity[..., z]
+                value, note = dice(pair.prediction[..., z], pair.reference[..., z], pair.grid, keep)
+                if note != "empty":
+                    yield z, value, note
+
+        return lambda pair: list(every(pair))
+
+
+class TestSliceMetric:
+    def test_sound(self):
+        testing.check_metric(Sliced())
+
+    def test_order(self):
+        class Mutant(Sliced):
+            def build(self):
+                good = super().build()
+                return lambda pair: good(pair)[::-1]
+
+        fails(testing.check_metric, Mutant(), match="out of order")
+
+
+class Spread(Metric):
+    """A sound person metric."""
+
+    type: Literal["shapes.spread"] = "shapes.spread"
+    level = "person"
+    direction = "lower"
+    worst = 1e6
+
+    def needs(self):
+        return ("size",)
+
+    def build(self):
+        return self.spread
+
+    @staticmethod
+    def spread(rows):
+        values = [row.value for row in rows]
+        if len(values) < 2 or any(math.isnan(v) for v in values):
+            return math.nan, "miss" if any(row.note == "miss" for row in rows) else "incomplete"
+        return float(np.std(sorted(values), ddof=1)), ""
+
+
+class TestPersonMetric:
+    def test_sound(self):
+        testing.check_metric(Spread())
+
+    @pytest.mark.parametrize(
+        ("function", "message"),
+        [
+            (
+                lambda rows: (rows[0].value if rows else math.nan, "" if rows else "incomplete"),
+                "order of rows",
+            ),
+            (lambda rows: (0.0, ""), "without any row"),
+            (lambda rows: (math.nan, "incomplete") if not rows else Spread.spread(rows[:0]), None),
+            (
+                lambda rows: (
+                    (float(np.nanmax([r.value for r in rows])), "") if rows else (math.nan, "incomplete")
+                ),
+                "is better where a contrast is missed",
+            ),
+        ],
+    )
+    def test_mutants(self, function, message):
+        class Mutant(Spread):
+            def build(self):
+                return function
+
+        if message is None:  # never a value: useless, but no lie
+            testing.check_metric(Mutant())
+        else:
+            fails(testing.check_metric, Mutant(), match=message)
+
+    def test_needs_nothing(self):
+        class Mutant(Spread):
+            def needs(self):
+                return ()
+
+        fails(testing.check_metric, Mutant(), match="needs no case metric")
+
+    def test_a_miss_needs_a_worst_value(self):
+        class Mutant(Spread):
+            worst = None
+
+        fails(testing.check_metric, Mutant(), match="needs a worst value")
 
 
 def test_a_component_without_a_type_is_told_so():

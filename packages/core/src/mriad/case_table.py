@@ -1,15 +1,17 @@
-"""The tidy table of a run: one row a value, written as `cases.csv`. Every other number is computed from it.
+"""The tidy table of a run: one row a value, as `cases.csv` and Parquet. Every other number is computed from it.
 
-Columns: case, person, contrast, domain, structure, metric, value, unit, direction, worst, note, reference.
+Columns: case, person, contrast, domain, structure, metric, value, unit, direction, worst, note, reference, part.
+A row of a person has an empty case. A row of a part of a case has its index (a slice, a bin), all others none.
 """
 
 from __future__ import annotations
 
 import csv
+import importlib
 import math
 import statistics
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mriad.atomic import atomic_file
 from mriad.errors import DataError
@@ -20,17 +22,19 @@ if TYPE_CHECKING:
 
 FAILURES = ("miss", "false positive")
 """Notes that count as the worst value where the value itself is not defined."""
-NOTES = ("", "miss", "empty", "false positive")
+NOTES = ("", "miss", "empty", "false positive", "incomplete")
+"""What a note may be. "incomplete" (what the metric needs is not there: levels, enough slices, all contrasts) may
+be followed by a colon and the reason."""
 _NUMBERS = ("value", "worst")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One value of one metric for one structure of one case.
+    """One value of one metric for one structure of one case, person or slice.
 
-    value: NaN where not defined; the note says why. worst: what a failure counts as, in the metric's unit.
-    direction: "higher", "lower", or "toward V" where the best value is V. reference: what was measured
-    against.
+    case: "" in rows of a person. value: NaN where not defined; the note says why. worst: what a failure counts
+    as, in the metric's unit (NaN for measurements). direction: "higher", "lower", "toward V" where the best value
+    is V, or "none". reference: what was measured against. part: index of a slice or bin, "" for the whole.
     """
 
     case: str
@@ -45,10 +49,13 @@ class Row:
     worst: float
     note: str = ""
     reference: str = ""
+    part: str = ""
 
     def __post_init__(self) -> None:
+        word, _, reason = self.note.partition(":")
+        noted = word in NOTES and (not reason or word == "incomplete")
         toward = self.direction.removeprefix("toward ")
-        if self.note not in NOTES or (self.direction not in ("higher", "lower") and not _is_number(toward)):
+        if not noted or (self.direction not in ("higher", "lower", "none") and not _is_number(toward)):
             raise ValueError(f"not a row of the case table: note {self.note!r}, direction {self.direction!r}")
 
     @property
@@ -57,9 +64,12 @@ class Row:
 
         Overlaps and distances: the value, or `worst` for a failure without one. Metrics with a best value
         V: the size of the error |value − V|, at most |worst − V|, so that nothing counts worse than a miss.
-        NaN for nothing to find and nothing found.
+        Measurements (direction "none") have no worst: the value where it is defined. NaN for nothing to find
+        and nothing found, and for what is incomplete: whoever averages leaves these rows out and says so.
         """
         failed = self.note in FAILURES and math.isnan(self.value)
+        if self.direction == "none":
+            return self.value
         if not self.direction.startswith("toward "):
             return self.worst if failed else self.value
         best = float(self.direction.removeprefix("toward "))
@@ -87,7 +97,8 @@ class Summary:
     value for one. with_worst: mean over all `total` cases where there was something to find or something
     was found, each failure at its worst value (for metrics with a best value: mean size of the error); the
     only one to compare variants by, since a miss never improves it. empty: cases with nothing to find and
-    nothing found.
+    nothing found. incomplete: values that could not be had for another reason than an empty mask. Rows of parts
+    (slices) are counted one by one.
     """
 
     metric: str
@@ -105,6 +116,7 @@ class Summary:
     mean: float
     sd: float
     with_worst: float
+    incomplete: int = 0
 
     def text(self, digits: int = 3) -> str:
         """`0.912 ± 0.034 (n 12/12, 0 misses)`: how tables and figures print it."""
@@ -113,7 +125,8 @@ class Summary:
         misses = f"{self.misses} miss{'' if self.misses == 1 else 'es'}"
         extra = f", {self.false_positives} false positive" if self.false_positives else ""
         plural = "s" if self.false_positives > 1 else ""
-        return f"{mean} (n {self.n}/{self.total}, {misses}{extra}{plural})"
+        missing = f", {self.incomplete} incomplete" if self.incomplete else ""
+        return f"{mean} (n {self.n}/{self.total}, {misses}{extra}{plural}{missing})"
 
 
 def summarise(rows: Iterable[Row], *, per_contrast: bool = False) -> list[Summary]:
@@ -137,7 +150,7 @@ def _summary(contrast: str, rows: Sequence[Row]) -> Summary:
         unit=rows[0].unit,
         direction=rows[0].direction,
         n=len(defined),
-        total=len(rows) - notes.count("empty"),
+        total=len(rows) - sum(row.note == "empty" and math.isnan(row.value) for row in rows),
         persons=len({row.person or row.case for row in rows}),
         misses=notes.count("miss"),
         false_positives=notes.count("false positive"),
@@ -145,7 +158,28 @@ def _summary(contrast: str, rows: Sequence[Row]) -> Summary:
         mean=statistics.fmean(defined) if defined else math.nan,
         sd=statistics.stdev(defined) if len(defined) > 1 else math.nan,
         with_worst=statistics.fmean(counted) if counted else math.nan,
+        incomplete=sum(note.startswith("incomplete") for note in notes),
     )
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> Path:
+    """Write the table as CSV and, where pyarrow is installed, as Parquet beside it; return the CSV's path.
+
+    Raises:
+        StorageError: the place is full or cannot be written.
+    """
+    write_rows(path, rows)
+    try:
+        arrow: Any = importlib.import_module("pyarrow")
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ImportError:  # a worker with the least that trains has no pyarrow
+        return path
+    kinds = {name: arrow.float64() if name in _NUMBERS else arrow.string() for name in COLUMNS}
+    columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+    table = arrow.table(columns, schema=arrow.schema(kinds.items()))
+    with atomic_file(path.with_suffix(".parquet")) as temporary:
+        parquet.write_table(table, temporary)
+    return path
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> Path:

@@ -1,42 +1,90 @@
 """Score a prediction of one case: metrics by structure, on one grid, as rows of the tidy table.
 
-Metrics come through the registry (`experiment.evaluate.metrics`); this module knows only their interface.
+Metrics come through the registry (`experiment.evaluate.metrics`); this module knows only their interface. Values of
+persons are computed from the rows of all cases: `mriad.person_rows`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from mriad.case_table import Row, Summary, read_rows, summarise, write_rows
-from mriad.errors import DataError, ShapeError
+from mriad import gridcheck
+from mriad.case_table import FAILURES, Row, Summary, read_rows, summarise, write_rows, write_table
+from mriad.errors import DataError, MriadError, ShapeError
+from mriad.parallel import failure
 from mriad.preparation import grid_difference
+from mriad.structure_pair import StructurePair
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from mriad.geometry import Grid
     from mriad.interfaces import Metric
-    from mriad.vocabulary import LabelSet, Sample
+    from mriad.metric import CaseMetric, SliceMetric
+    from mriad.vocabulary import Case, LabelSet, Sample
 
 __all__ = [
+    "BothEmpty",
+    "EmptyPolicy",
+    "OneEmpty",
     "Reference",
     "Row",
     "Summary",
+    "annotations_of",
     "diagonal_mm",
     "read_rows",
     "require_same_grid",
     "score_case",
     "summarise",
     "write_rows",
+    "write_table",
 ]
 
+OneEmpty = Literal["exclude", "worst", "error"]
+BothEmpty = Literal["exclude", "best"]
+
 _ROUNDING = 1e-3  # probabilities may leave [0, 1] by this much: quantised files, blended windows
+
+
+@dataclass(frozen=True)
+class EmptyPolicy:
+    """What stands in the table where a mask is empty and a metric has no value of its own.
+
+    one: prediction or reference is empty. "exclude": no value; the row's note still makes it count as the worst
+    value in comparisons. "worst": the worst value itself. "error": refuse to score.
+    both: nothing to find and nothing found. "exclude": no value, and the row counts nowhere. "best": the value of
+    a perfect prediction, as programs do that give Dice 1 for it.
+    """
+
+    one: OneEmpty = "exclude"
+    both: BothEmpty = "exclude"
+
+    def value(self, metric: Metric, found: float, note: str, worst: float, place: str) -> float:
+        """Return the value to write down for what was measured.
+
+        Raises:
+            DataError: `one` is "error", and one side is empty.
+        """
+        if not math.isnan(found):
+            return found
+        if note == "empty" and self.both == "best" and metric.best is not None:
+            return metric.best
+        if note not in FAILURES:
+            return found
+        if self.one == "error":
+            raise DataError(
+                f"the {'prediction' if note == 'miss' else 'reference'} is empty, and {metric.key()} has no value",
+                where={"structure": place, "found": note},
+                remedy="empty: exclude counts it as the worst value in comparisons; empty: worst writes that down",
+            )
+        return worst if self.one == "worst" else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +93,8 @@ class Reference:
 
     target: integer (1, X, Y, Z), 0 background and s + 1 structure s; or float (S, X, Y, Z) in [0, 1].
     validity: None (valid everywhere) or (1, X, Y, Z), non-zero where annotated. name: which reference this
-    is, such as "truth", "soft" or "own_target"; it stands in every row.
+    is, such as "truth", "soft" or "own_target"; it stands in every row. annotations: other label maps (X, Y, Z)
+    on the grid, such as "levels". numbers: what is known of the case without voxels, such as `area_mm2/C3`.
     """
 
     case: str
@@ -56,10 +105,12 @@ class Reference:
     contrast: str = ""
     domain: str = ""
     name: str = ""
+    annotations: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of_sample(cls, sample: Sample, name: str = "") -> Reference:
-        """The target of a sample.
+        """The target of a sample; what else is known of the case comes `with_case`.
 
         Raises:
             DataError: the sample has none.
@@ -80,6 +131,36 @@ class Reference:
             domain=sample.domain,
             name=name,
         )
+
+    def with_case(self, case: Case, metrics: Sequence[Metric]) -> Reference:
+        """A copy with the case's numbers, and with those of its annotations that a metric reads.
+
+        Raises:
+            DataError: an annotation cannot be read, or lies on another grid.
+        """
+        annotations = annotations_of(case, metrics, self.grid)
+        return replace(self, annotations=annotations, numbers=case.numbers)
+
+
+def annotations_of(case: Case, metrics: Iterable[Metric], grid: Grid) -> dict[str, NDArray[Any]]:
+    """Return the annotations (X, Y, Z) of a case that a metric reads, by name; absent ones are left out.
+
+    Raises:
+        DataError: one cannot be read, or lies on another grid than `grid`; the case is named.
+    """
+    wanted = dict.fromkeys(name for metric in metrics for name in metric.reads)
+    found = {}
+    try:
+        for name in wanted:
+            if name in case.annotations:
+                volume = case.annotations[name].read()
+                gridcheck.require_same_grid(
+                    f"annotation '{name}'", volume.grid, grid, case.annotations[name].location
+                )
+                found[name] = volume.data
+    except MriadError as error:
+        raise failure(case.id, error) from error
+    return found
 
 
 def diagonal_mm(grid: Grid) -> float:
@@ -105,7 +186,8 @@ def require_same_grid(case: str, prediction: Grid, reference: Grid) -> None:
             "reference": reference.describe(),
             "difference": f"{grid_difference(prediction, reference)}{far}",
         },
-        remedy="predict on the reference's own scan, or resample one of the two to the other's grid",
+        remedy="predict on the reference's own scan; or `mriad evaluate --resample`, which puts the prediction on "
+        "the reference's grid and says so in run.json",
     )
 
 
@@ -115,52 +197,89 @@ def score_case(
     reference: Reference,
     label_set: LabelSet,
     metrics: Sequence[Metric],
+    *,
+    at_levels: Sequence[str] = (),
+    empty: EmptyPolicy = EmptyPolicy(),
 ) -> list[Row]:
-    """Measure one case with every metric and structure.
+    """Measure one case with every metric of level "case" or "slice", for every structure.
 
     Args:
         probabilities: (S, X, Y, Z) in [0, 1], one channel a structure of `label_set`, on `grid`.
         grid: where the prediction lies; must be the reference's.
-        reference: the target, with its grid and validity.
+        reference: the target, with its grid, validity, annotations and numbers.
         label_set: names the structures, in channel order.
-        metrics: configs; each is built once here.
+        metrics: configs; each is built once here. Those of other levels are passed over.
+        at_levels: vertebral levels where morphometrics are taken; empty: everywhere.
+        empty: what stands where a mask is empty.
 
     Raises:
-        DataError: different grids; a prediction that is not finite or outside [0, 1]; two metrics of one key.
+        DataError: different grids; a prediction that is not finite or outside [0, 1]; two metrics of one key; an
+            empty mask where the policy is "error".
         ShapeError: channels or voxels do not match the label set or the grid.
     """
     require_same_grid(reference.case, grid, reference.grid)
     _require_shapes(probabilities, grid, reference, label_set)
     _require_probabilities(reference.case, probabilities)
+    metrics = [metric for metric in metrics if metric.level in ("case", "slice")]
     _require_distinct(metrics)
-    validity = None if reference.validity is None else np.asarray(reference.validity[0]) != 0
     built = [(metric, metric.build()) for metric in metrics]
+    validity = None if reference.validity is None else np.asarray(reference.validity[0]) != 0
     diagonal = diagonal_mm(grid)
     rows = []
     for s, structure in enumerate(label_set.names):
-        target = _target_of(reference.target, s)
+        pair = StructurePair(
+            prediction=np.asarray(probabilities[s], dtype=np.float32),
+            reference=_target_of(reference.target, s),
+            grid=grid,
+            validity=validity,
+            structure=structure,
+            case=reference.case,
+            annotations=reference.annotations,
+            numbers=reference.numbers,
+            at_levels=tuple(at_levels),
+        )
         for metric, measure in built:
-            value, note = measure(probabilities[s], target, grid, validity)
-            rows.append(
-                Row(
-                    case=reference.case,
-                    person=reference.person or reference.case,
-                    contrast=reference.contrast,
-                    domain=reference.domain,
-                    structure=structure,
-                    metric=metric.key(),
-                    value=float(value),
-                    unit=metric.unit,
-                    direction=_direction(metric),
-                    worst=diagonal if metric.worst is None else metric.worst,
-                    note=note,
-                    reference=reference.name,
+            worst = worst_of(metric, diagonal)
+            for place, found, note in _measured(metric, measure, pair):
+                where = f"{structure} of {reference.case}"
+                rows.append(
+                    Row(
+                        case=reference.case,
+                        person=reference.person or reference.case,
+                        contrast=reference.contrast,
+                        domain=reference.domain,
+                        structure=structure,
+                        metric=metric.key(),
+                        value=empty.value(metric, found, note, worst, where),
+                        unit=metric.unit,
+                        direction=direction_of(metric),
+                        worst=worst,
+                        note=note,
+                        reference=reference.name,
+                        part=place,
+                    )
                 )
-            )
     return rows
 
 
-def _direction(metric: Metric) -> str:
+def _measured(metric: Metric, measure: Any, pair: StructurePair) -> list[tuple[str, float, str]]:
+    """Part ("" for the whole), value and note."""
+    if metric.level == "slice":
+        parts = cast("SliceMetric", measure)(pair)
+        return [(str(index), float(value), note) for index, value, note in parts]
+    value, note = cast("CaseMetric", measure)(pair)
+    return [("", float(value), note)]
+
+
+def worst_of(metric: Metric, diagonal: float) -> float:
+    """What a failure counts as: the metric's own worst value, else the image diagonal; NaN for measurements."""
+    if metric.direction == "none":
+        return math.nan
+    return diagonal if metric.worst is None else metric.worst
+
+
+def direction_of(metric: Metric) -> str:
+    """The direction as it stands in a row: "toward 0" names the best value."""
     if metric.direction != "toward":
         return metric.direction
     return f"toward {0.0 if metric.toward is None else metric.toward:g}"

@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 from pydantic import Field, model_validator
 
 from mriad.component import Component, Config
+from mriad.metric import CaseMetric as CaseMetric
+from mriad.metric import Direction as Direction
+from mriad.metric import Level as Level
+from mriad.metric import Metric as Metric
+from mriad.metric import PersonMetric as PersonMetric
+from mriad.metric import SliceMetric as SliceMetric
+from mriad.report import Report as Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from mriad.ablation.study import Study
     from mriad.batch import Batch, Draws
     from mriad.experiment.model import Experiment
     from mriad.geometry import Grid
@@ -32,14 +40,13 @@ if TYPE_CHECKING:
     BatchFunction = Callable[[Batch, Draws], Batch]
     PatchFunction = Callable[[Sample, np.random.Generator, Sequence[int]], Sample]
 
-Direction = Literal["higher", "lower", "toward"]
-Level = Literal["slice", "case", "person", "study"]
-
 
 class Dataset(Component):
     """An index of cases. `build` reads tables and file names, never voxels."""
 
     interface = "dataset"
+    generated: ClassVar[bool] = False
+    """Whether its persons are made up, so that their names need no protection in a tracking store."""
 
     def build(self) -> CaseIndex:
         """Return the cases and their label set.
@@ -102,7 +109,11 @@ class Sampler(Component):
     interface = "sampler"
 
     def build(self, task: Task) -> PatchFunction:
-        """Return `draw(sample, generator, margin) -> patch`; `margin` is in voxels a side, for augmenters."""
+        """Return `draw(sample, generator, margin) -> patch`; `margin` is in voxels a side, for augmenters.
+
+        Where an epoch goes through every slice, what is returned also has `items(sample) -> int`, and is called with
+        `item=`, from 0.
+        """
         raise NotImplementedError
 
 
@@ -281,6 +292,14 @@ class Split(Component):
         """Number of folds; -1 where it depends on the data (leave one out)."""
         raise NotImplementedError
 
+    def folds_of(self, index: CaseIndex) -> int:
+        """Number of folds for these cases; to be overridden where it depends on them."""
+        return self.folds()
+
+    def held_out(self, index: CaseIndex, fold: int) -> frozenset[str]:
+        """Contrasts or domains that nothing may learn from in this fold, whatever data set a stage reads."""
+        return frozenset()
+
     def build(self, index: CaseIndex, fold: int, seed: int) -> Mapping[str, tuple[str, ...]]:
         """Return case ids under "train", "validation" and "test".
 
@@ -342,6 +361,10 @@ class Stage(Component):
         """Sections of the experiment that the result depends on ("model", "data.labels"), for the fingerprint."""
         return ()
 
+    def contents(self) -> Mapping[str, str]:
+        """SHA-256 of files outside the data set that the result depends on, by name, for the fingerprint."""
+        return {}
+
     def result(self, experiment: Experiment) -> ArtefactKind:
         """The kind that `run` will make under this experiment (the stage's own overrides included)."""
         return self.makes
@@ -351,56 +374,40 @@ class Stage(Component):
         raise NotImplementedError
 
 
-class Metric(Component):
-    """Values at a level, with unit, direction and worst value.
-
-    A case metric is built into `(prediction, reference, context) → values by structure`; see `mriad_eval`.
-    """
-
-    interface = "metric"
-    level: ClassVar[Level] = "case"
-    unit: ClassVar[str] = "1"
-    direction: ClassVar[Direction] = "higher"
-    toward: ClassVar[float | None] = None
-    """The best value where direction is "toward"."""
-    worst: ClassVar[float | None] = None
-    """What a miss counts as in ranks and tests; None means the image diagonal in mm."""
-    takes: ClassVar[tuple[str, ...]] = ("hard", "soft")
-
-    def key(self) -> str:
-        """The name in tables and MLflow, such as "dice"; no spaces."""
-        return self.type_name().split(".", 1)[1]
-
-    def build(self) -> CaseMetric:
-        """Return the function."""
-        raise NotImplementedError
-
-
-class CaseMetric(Protocol):
-    """One structure of one case.
-
-    prediction, reference: (X, Y, Z) float in [0, 1]; validity None or bool (X, Y, Z); spacing in mm.
-    Returns the value (NaN where undefined) and a note ("", "miss", "empty", "false positive").
-    """
-
-    def __call__(
-        self,
-        prediction: NDArray[np.float32],
-        reference: NDArray[np.float32],
-        grid: Grid,
-        validity: NDArray[np.bool_] | None = None,
-    ) -> tuple[float, str]:
-        """Measure one structure of one case."""
-        ...
-
-
 class Figure(Component):
     """A picture of a finished trial, computed from its tracked values; drawn for every run."""
 
     interface = "figure"
+    names_cases: ClassVar[bool] = False
+    """Whether it writes names of cases or persons, through `trial.names.of`, into pictures or file names."""
 
     def draw(self, trial: Trial, folder: Path) -> list[Path]:
         """Write PNG files into `folder` and return them; an empty list where the trial has nothing to show."""
+        raise NotImplementedError
+
+
+class Comparison(Component):
+    """Turns the tables of an ablation's trials into tests, tables, figures and a verdict."""
+
+    interface = "comparison"
+
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the metrics that it reads; the trials must measure them. Empty: whatever was measured."""
+        raise NotImplementedError
+
+    def check(self, variants: Sequence[str]) -> None:
+        """Refuse what cannot fit the variants, before anything starts.
+
+        Raises:
+            ExperimentError: such as a reference that is no variant.
+        """
+
+    def conclude(self, study: Study, folder: Path) -> list[str]:
+        """Write tables and figures into `folder`, and return the verdict as lines for a person.
+
+        Raises:
+            DataError: the tables cannot be compared; what is missing is named.
+        """
         raise NotImplementedError
 
 
@@ -422,6 +429,8 @@ INTERFACES: tuple[type[Component], ...] = (
     Stage,
     Metric,
     Figure,
+    Comparison,
+    Report,
 )
 """Every interface, in the order of a run."""
 

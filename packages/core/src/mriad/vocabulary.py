@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from mriad.errors import DataError
+from mriad.errors import DataError, ExperimentError
 from mriad.identity import fingerprint
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class LabelSet:
     structures: tuple[Structure, ...]
     ignore: tuple[int, ...] = ()
     """Values of label files that mean "not annotated here": they become invalid, never background."""
+    background: tuple[int, ...] = ()
+    """Further values of label files that are background: structures that another domain segments."""
 
     @classmethod
     def of(cls, values: Mapping[str, int], ignore: Sequence[int] = ()) -> LabelSet:
@@ -58,6 +60,23 @@ class LabelSet:
     def names(self) -> tuple[str, ...]:
         """Names in channel order."""
         return tuple(s.name for s in self.structures)
+
+    def only(self, names: Sequence[str]) -> LabelSet:
+        """These structures, in the order given; the values of the others are background.
+
+        Raises:
+            DataError: a name is unknown, or given twice.
+        """
+        known = {s.name: s for s in self.structures}
+        unknown = [name for name in names if name not in known]
+        if unknown or len(set(names)) < len(names):
+            what = "does not have" if unknown else "was asked for twice"
+            raise DataError(
+                f"the label set {what} {', '.join(unknown or names)}",
+                where={"structures": ", ".join(known) or "none"},
+            )
+        others = tuple(s.value for s in self.structures if s.name not in names)
+        return LabelSet(tuple(known[name] for name in names), self.ignore, (*self.background, *others))
 
     def __len__(self) -> int:
         return len(self.structures)
@@ -103,11 +122,16 @@ class Label:
 
     hard, sparse, pseudo: integers (X, Y, Z) with the label set's values. soft: float in [0, 1], (X, Y, Z) for
     one structure or (S, X, Y, Z) in label-set order. `validity`: a mask (X, Y, Z), non-zero where annotated.
+    `confidence`: of a pseudo-label, float in [0, 1] (X, Y, Z): how far the loss may trust a voxel.
     """
 
     kind: LabelKind
     source: Source
     validity: Source | None = None
+    confidence: Source | None = None
+    annotated: tuple[str, ...] | None = None
+    """Structures that were looked for; None: all of the label set. Where others are wanted too, what is none of
+    these is not annotated rather than background."""
 
 
 def _frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -128,6 +152,8 @@ class Case:
     session: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
     """Reference numbers known without voxels, such as `area_mm2/C3`."""
+    annotations: Mapping[str, Source] = field(default_factory=dict)
+    """Label maps that are no targets, by name: "levels" and "discs" (vertebrae), "brain_mask"."""
 
     def __post_init__(self) -> None:
         # Files are named after cases, so an id must not lead out of a folder.
@@ -136,12 +162,12 @@ class Case:
                 f"{self.id!r} cannot be the id of a case",
                 where={"expected": "text without / and \\ that does not begin with a full stop"},
             )
-        for name in ("channels", "labels", "numbers"):
+        for name in ("channels", "labels", "numbers", "annotations"):
             object.__setattr__(self, name, _frozen(getattr(self, name)))
 
     def __reduce__(self) -> tuple[Any, ...]:  # mapping proxies do not pickle
         values = (dict(self.channels), dict(self.labels), self.contrast, self.domain, self.session)
-        return (Case, (self.id, self.person, *values, dict(self.numbers)))
+        return (Case, (self.id, self.person, *values, dict(self.numbers), dict(self.annotations)))
 
     def with_labels(self, **labels: Label) -> Case:
         """A copy with these labels added or replaced."""
@@ -156,6 +182,9 @@ class CaseIndex(Sequence[Case]):
     Raises:
         DataError: two cases have one id.
     """
+
+    aliases: Mapping[str, str] = MappingProxyType({})
+    """Another name of a person → the one that stands in the index; see `mriad.same_person`."""
 
     def __init__(self, cases: Sequence[Case], label_set: LabelSet) -> None:
         self._cases = tuple(cases)
@@ -177,12 +206,29 @@ class CaseIndex(Sequence[Case]):
 
     def select(self, keep: Callable[[Case], bool]) -> CaseIndex:
         """The cases for which `keep` is true, in order."""
-        return CaseIndex([case for case in self if keep(case)], self.label_set)
+        chosen = CaseIndex([case for case in self if keep(case)], self.label_set)
+        chosen.aliases = self.aliases
+        return chosen
+
+    def column(self, name: Literal["id", "person", "contrast", "domain", "session"]) -> list[str]:
+        """One attribute of every case, in order; a columnar index answers without making cases."""
+        return [getattr(case, name) for case in self]
+
+    def codes(
+        self, name: Literal["person", "contrast", "domain", "session"]
+    ) -> tuple[NDArray[np.int64], list[str]]:
+        """A column as numbers (n,) of words; a columnar index has them already. Every word occurs."""
+        import numpy as np
+
+        column = self.column(name)
+        words = list(dict.fromkeys(column))
+        number = {word: i for i, word in enumerate(words)}
+        return np.fromiter(map(number.__getitem__, column), np.int64, len(column)), words
 
     @property
     def persons(self) -> tuple[str, ...]:
         """Distinct persons in order of appearance."""
-        return tuple(dict.fromkeys(case.person for case in self))
+        return tuple(dict.fromkeys(self.column("person")))
 
     @property
     def fingerprint(self) -> str:
@@ -204,10 +250,13 @@ class CaseIndex(Sequence[Case]):
                                 label.kind,
                                 label.source.fingerprint,
                                 label.validity.fingerprint if label.validity else None,
+                                *([label.confidence.fingerprint] if label.confidence else []),
+                                *([list(label.annotated)] if label.annotated is not None else []),
                             ]
                             for name, label in case.labels.items()
                         },
                         "numbers": dict(case.numbers),
+                        "annotations": {name: s.fingerprint for name, s in case.annotations.items()},
                     }
                     for case in self
                 ],
@@ -221,7 +270,8 @@ class Sample:
 
     image: (C, X, Y, Z) float32, channels in task order.
     target: None; or integer (1, X, Y, Z), 0 background and s + 1 structure s; or float (S, X, Y, Z) in [0, 1].
-    validity: None (valid everywhere) or uint8 (1, X, Y, Z), 1 where annotated.
+    validity: None (valid everywhere) or uint8 (1, X, Y, Z), 1 where annotated; float32 in [0, 1] where a
+    pseudo-label's confidence weighs it.
     field: None (everything was acquired) or uint8 (1, X, Y, Z), 0 where a step padded: not acquired.
     grid: of the spatial axes; a pixel of these arrays lies where the grid says.
     Arrays may be read-only memory maps: never write into them.
@@ -259,8 +309,19 @@ class Task:
     """Folders of artefacts that components refer to, by stage name as written in the experiment."""
 
     def label_set(self, domain: str = "") -> LabelSet:
-        """The label set of a domain (or the shared one)."""
-        return self.label_sets[domain] if domain in self.label_sets else self.label_sets[""]
+        """The label set of a domain (or the shared one).
+
+        Raises:
+            ExperimentError: each domain has its own, and this is none of them.
+        """
+        for name in (domain, ""):
+            if name in self.label_sets:
+                return self.label_sets[name]
+        raise ExperimentError(
+            f"there is no label set for domain '{domain}'" if domain else "each domain has its own label set",
+            where={"domains": ", ".join(self.label_sets)},
+            remedy="use a model and a learner with domain-specific outputs, or leave out `data.structures`",
+        )
 
     def outputs(self, domain: str = "") -> int:
         """Number of raw output channels."""

@@ -6,33 +6,35 @@ import math
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 from mriad.cli.next_step import next_step
 from mriad.cli.progress import progress
 from mriad.errors import DataError, StorageError
-from mriad.evaluation import summarise, write_rows
+from mriad.evaluation import BothEmpty, EmptyPolicy, OneEmpty, summarise, write_table
 from mriad.filehash import file_sha256
 from mriad.identity import fingerprint
 from mriad.inference.stored import versions_in_use
-from mriad.interfaces import Dataset, Metric
+from mriad.interfaces import Dataset
 from mriad.launch.files import atomic_write_json, read_json, runs_root
-from mriad.registry import registry
+from mriad.person_rows import with_needed
 from mriad.vocabulary import Case
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from mriad_eval.maps import label_set_of, parse_labels
+from mriad_eval.metric_names import metric_named
 from mriad_eval.pairing import files_by_case, require_same_cases, with_ids
+from mriad_eval.qc.evaluation_page import scans_of, write_evaluation_page
 from mriad_eval.scoring import Pair, Scorer, score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mriad.evaluation import Row, Summary
-    from mriad.vocabulary import CaseIndex, LabelSet
+    from mriad.vocabulary import CaseIndex
 
 TABLE = "cases.csv"
 RECORD = "run.json"
@@ -48,7 +50,9 @@ def evaluate(
         Path | None, typer.Option(help="Table of cases with labels (data.manifest), instead of a folder.")
     ] = None,
     reference: Annotated[str, typer.Option(help="Name of the reference; with a manifest, its label.")] = "",
-    metrics: Annotated[str, typer.Option(help="Names of metrics, comma-separated.")] = DEFAULT_METRICS,
+    metrics: Annotated[
+        str, typer.Option(help="Names of metrics, comma-separated; hd95:form=pooled sets a field.")
+    ] = DEFAULT_METRICS,
     labels: Annotated[str, typer.Option(help="Structures and their values, such as cord=1,csf=2.")] = "",
     pattern: Annotated[str, typer.Option(help="Which predictions, such as '*_dseg.nii.gz'.")] = "*",
     reference_pattern: Annotated[str, typer.Option(help="Which references.")] = "*",
@@ -58,22 +62,36 @@ def evaluate(
     skip_extra: Annotated[
         bool, typer.Option("--skip-extra", help="Leave out predictions without reference.")
     ] = False,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the scans, for the pictures; with a manifest, its own.")
+    ] = None,
+    qc_cases: Annotated[
+        int, typer.Option(help="Cases with pictures on the quality-control page; 0: no page.", min=0)
+    ] = 200,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Put predictions on other grids onto the reference's grid.")
+    ] = False,
+    at: Annotated[str, typer.Option(help="Vertebral levels for morphometry, such as C2,C3.")] = "",
+    empty: Annotated[
+        str, typer.Option(help="Where prediction or reference is empty: exclude, worst or error.")
+    ] = "exclude",
+    both_empty: Annotated[str, typer.Option(help="Where both are: exclude or best.")] = "exclude",
     workers: Annotated[int, typer.Option(help="Processes; 0: this one.", min=0)] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for cases.csv and run.json.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for cases.csv, run.json and the page qc/.")] = None,
     runs: Annotated[Path | None, typer.Option(help="Runs folder; default ./mriad-runs.")] = None,
 ) -> None:
-    """Score predictions against references: cases.csv, run.json and a table.
+    """Score predictions against references: cases.csv, run.json, a table and a page to look through the cases.
 
     Example: mriad evaluate predictions labels --labels cord=1 --metrics dice,assd
     """
-    chosen = tuple(metric_named(name.strip()) for name in metrics.split(","))
+    chosen = tuple(with_needed([metric_named(name.strip()) for name in metrics.split(",")]))
     found = files_by_case(predictions, pattern, "predictions")
     if references is not None and manifest is None:
         files = files_by_case(references, reference_pattern, "references")
         if predictions.is_file() and references.is_file():
             found = {next(iter(files)): (predictions,)}  # one against one, whatever their names
         label_set = parse_labels(labels) if labels else label_set_of(files.values())
-        cases = {name: Case(name, person=person_of(name), channels={}) for name in files}
+        cases = {name: Case(name, person_of(name), {}, contrast=contrast_of(name)) for name in files}
         label = reference or "reference"
     elif manifest is not None and references is None:
         index = Dataset.resolve({"type": "data.manifest", "path": str(manifest)}).build()
@@ -87,43 +105,52 @@ def evaluate(
             remedy="mriad evaluate PREDICTIONS REFERENCES, or mriad evaluate PREDICTIONS --manifest FILE",
         )
     found = with_ids(found, cases)
+    scans = scans_of(images, cases) if qc_cases else {}
     require_same_cases(found, cases, missing_counts=count_missing, skip_extra=skip_extra)
     pairs = [Pair(case, found.get(name, ()), files.get(name, ()), label) for name, case in cases.items()]
-    record = record_of(pairs, label_set, chosen)
+    levels = tuple(level.strip() for level in at.split(",") if level.strip())
+    scorer = Scorer(label_set, chosen, levels, empty_policy(empty, both_empty), resample)
+    record = record_of(pairs, scorer)
     folder = out or runs_root(runs).path / "evaluations" / f"{predictions.stem}-{record['fingerprint'][:12]}"
     _require_free(folder, record["fingerprint"])
     with progress(len(pairs), "score") as shown:
-        rows = score(pairs, Scorer(label_set, chosen), workers, lambda done, _: shown.update(done))
+        rows = score(pairs, scorer, workers, lambda done, _: shown.update(done))
     summaries = summarise(rows)
     console = Console()
-    write_rows(folder / TABLE, rows)
+    write_table(folder / TABLE, rows)
     atomic_write_json(folder / RECORD, {**record, "summary": [_plain(asdict(s)) for s in summaries]})
     console.print(table_of(summaries, rows))
     console.print(f"written: {folder / TABLE}", highlight=False, soft_wrap=True)
+    if qc_cases:
+        index = write_evaluation_page(folder, pairs, rows, label_set, scans, qc_cases, workers, record)
+        console.print(f"look at: {index}", highlight=False, soft_wrap=True)
     _look_at_worst(console, pairs, rows)
 
 
-def metric_named(name: str) -> Metric:
-    """Return the metric of a full type name ("eval.dice") or of its last part ("dice").
+def empty_policy(one: str, both: str) -> EmptyPolicy:
+    """Return the policy of two words.
 
     Raises:
-        PluginError: there is none; the nearest is named.
-        DataError: several plugins have one of that name.
+        DataError: one of them is none.
     """
-    found = [full for full in registry().names("metric") if name in (full, full.split(".", 1)[1])]
-    if len(found) > 1:
-        raise DataError(
-            f"several plugins have a metric '{name}'", remedy=f"give the full name: {' or '.join(found)}"
-        )
-    full = found[0] if found else name if "." in name else f"eval.{name}"
-    registry().get("metric", full)
-    return Metric.resolve(full)
+    for name, word, allowed in (("--empty", one, OneEmpty), ("--both-empty", both, BothEmpty)):
+        if word not in get_args(allowed):
+            raise DataError(
+                f"{name} cannot be '{word}'", remedy=f"choose one of {', '.join(get_args(allowed))}"
+            )
+    return EmptyPolicy(cast("OneEmpty", one), cast("BothEmpty", both))
 
 
 def person_of(case: str) -> str:
     """Return the person in a BIDS-like case name (`sub-1_ses-2_T1w` → `sub-1`), else the case itself."""
     first = case.split("_", 1)[0]
     return first if first.startswith("sub-") else case
+
+
+def contrast_of(case: str) -> str:
+    """Return the suffix of a BIDS-like case name (`sub-1_ses-2_T1w` → `T1w`), else nothing."""
+    last = case.rsplit("_", 1)[-1]
+    return last if case.startswith("sub-") and "_" in case and "-" not in last else ""
 
 
 def _label_of(index: CaseIndex, wanted: str) -> str:
@@ -139,12 +166,15 @@ def _label_of(index: CaseIndex, wanted: str) -> str:
     )
 
 
-def record_of(pairs: Sequence[Pair], label_set: LabelSet, metrics: Sequence[Metric]) -> dict[str, Any]:
+def record_of(pairs: Sequence[Pair], scorer: Scorer) -> dict[str, Any]:
     """Return what `run.json` says about where the numbers come from."""
     config = {
-        "metrics": [metric.model_dump(mode="json") for metric in metrics],
-        "structures": {s.name: s.value for s in label_set.structures},
+        "metrics": [metric.model_dump(mode="json") for metric in scorer.metrics],
+        "structures": {s.name: s.value for s in scorer.label_set.structures},
         "reference": pairs[0].label,
+        "at": list(scorer.at_levels),
+        "empty": asdict(scorer.empty),
+        "resample": scorer.resample,
     }
     inputs = [
         (pair.case.id, _hashes(pair.prediction), _hashes(pair.reference) or _source_of(pair))
@@ -197,7 +227,7 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 def table_of(summaries: Sequence[Summary], rows: Sequence[Row]) -> Table:
     """Return the table that is printed; every number in it is one of `summarise`."""
-    cases, persons = len({row.case for row in rows}), len({row.person for row in rows})
+    cases, persons = len({row.case for row in rows if row.case}), len({row.person for row in rows})
     title = f"{cases} case{'s' if cases != 1 else ''} of {persons} person{'s' if persons != 1 else ''}"
     table = Table(
         title=title,
@@ -223,8 +253,9 @@ def table_of(summaries: Sequence[Summary], rows: Sequence[Row]) -> Table:
 
 def _look_at_worst(console: Console, pairs: Sequence[Pair], rows: Sequence[Row]) -> None:
     """Name the case to look at first, and the line that shows it."""
-    first = rows[0].metric
-    scored = [row for row in rows if row.metric == first and not math.isnan(row.counted)]
+    judging = [row for row in rows if row.case and row.direction != "none"]
+    first = judging[0].metric if judging else ""
+    scored = [row for row in judging if row.metric == first and not math.isnan(row.counted)]
     if not scored:
         next_step("mriad evaluate --help", "nothing was there to score: check --labels")
         return

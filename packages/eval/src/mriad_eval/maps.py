@@ -39,6 +39,7 @@ def read_map(case: str, paths: tuple[Path, ...], label_set: LabelSet) -> Map:
     if len(paths) > 1:
         return _stacked(case, one_each(case, paths, label_set.names))
     volume = read_volume(paths[0], stacked=True)
+    _require_plain_values(case, str(paths[0]), volume.data, label_set)
     channels, validity = encode_label(
         volume.data, _kind(volume.data, len(label_set)), "soft", label_set, file=str(paths[0])
     )
@@ -63,6 +64,35 @@ def _kind(data: NDArray[Any], structures: int) -> LabelKind:
     if np.issubdtype(data.dtype, np.integer) or structures > 1:
         return "hard"
     return "soft" if float(data.max()) <= 1 + SOFT_TOLERANCE else "hard"
+
+
+def _require_plain_values(case: str, file: str, data: NDArray[Any], label_set: LabelSet) -> None:
+    """Refuse 0–255 where that is no label: a mask or soft map that was scaled when it was saved.
+
+    Raises:
+        DataError: it says which of the two it looks like, and what to do.
+    """
+    top = float(data.max())
+    known = {*(float(s.value) for s in label_set.structures), *map(float, label_set.ignore)}
+    if not 200 < top <= 255 or float(data.min()) < 0 or top in known:
+        return
+    values = np.unique(data)
+    soft = len(values) > len(known) + 2
+    shown = ", ".join(f"{v:g}" for v in values[:6]) + (f", … {top:g}" if len(values) > 6 else "")
+    name = label_set.names[0]
+    raise DataError(
+        "values run from 0 to 255: soft or scaled?",
+        where={
+            "case": case,
+            "file": file,
+            "values": shown,
+            "looks like": "a soft map times 255" if soft else "a mask that was saved as 0 and 255",
+            "expected": f"label values ({', '.join(f'{v:g}' for v in sorted(known))}), or soft values in [0, 1]",
+        },
+        remedy="divide by 255, or set scl_slope to 1/255 in the header"
+        if soft
+        else f"divide by 255, or name the value: --labels {name}={top:g}",
+    )
 
 
 def label_set_of(references: Iterable[tuple[Path, ...]]) -> LabelSet:

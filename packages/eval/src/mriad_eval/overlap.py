@@ -1,103 +1,147 @@
 """Overlap and volume of one structure of one case. Definitions: see the classes in `metrics`.
 
-Every function is a `CaseMetric`: prediction and reference (X, Y, Z) in [0, 1], their grid, validity;
-returns value, note.
+Every function is a `CaseMetric`: it takes a pair and returns value and note.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mriad_eval.masks import mask_of, situation, valid_values
+from mriad_eval.masks import THRESHOLD, Masks, situation, valid_values
 
 if TYPE_CHECKING:
-    from mriad.geometry import Grid
-    from numpy.typing import NDArray
+    from mriad.structure_pair import StructurePair
+
+NO_BACKGROUND = "incomplete: no annotated background"
 
 
-def dice(
-    prediction: NDArray[np.float32],
-    reference: NDArray[np.float32],
-    grid: Grid,
-    validity: NDArray[np.bool_] | None = None,
-) -> tuple[float, str]:
+def dice(pair: StructurePair) -> tuple[float, str]:
     """Return 2·#(P∩G) / (#P + #G) of the masks > .5."""
-    p, g = mask_of(prediction, validity), mask_of(reference, validity)
-    n_p, n_g = int(np.count_nonzero(p)), int(np.count_nonzero(g))
-    note = situation(n_p > 0, n_g > 0)
-    if note:
-        return (math.nan if note == "empty" else 0.0), note
-    return 2.0 * int(np.count_nonzero(p & g)) / (n_p + n_g), ""
+    masks = Masks.of(pair)
+    if masks.note:
+        return (math.nan if masks.note == "empty" else 0.0), masks.note
+    return 2.0 * masks.in_both / (masks.in_prediction + masks.in_reference), ""
 
 
-def soft_dice_linear(
-    prediction: NDArray[np.float32],
-    reference: NDArray[np.float32],
-    grid: Grid,
-    validity: NDArray[np.bool_] | None = None,
-) -> tuple[float, str]:
-    """Return 2Σpg / (Σp + Σg)."""
-    return _soft_dice(prediction, reference, validity, power=1)
+def sensitivity(pair: StructurePair) -> tuple[float, str]:
+    """Return TP / (TP + FN)."""
+    masks = Masks.of(pair)
+    value = masks.in_both / masks.in_reference if masks.in_reference else math.nan
+    return value, masks.note
 
 
-def soft_dice_squared(
-    prediction: NDArray[np.float32],
-    reference: NDArray[np.float32],
-    grid: Grid,
-    validity: NDArray[np.bool_] | None = None,
-) -> tuple[float, str]:
-    """Return 2Σpg / (Σp² + Σg²)."""
-    return _soft_dice(prediction, reference, validity, power=2)
+def precision(pair: StructurePair) -> tuple[float, str]:
+    """Return TP / (TP + FP)."""
+    masks = Masks.of(pair)
+    value = masks.in_both / masks.in_prediction if masks.in_prediction else math.nan
+    return value, masks.note
 
 
-def _soft_dice(
-    prediction: NDArray[np.float32],
-    reference: NDArray[np.float32],
-    validity: NDArray[np.bool_] | None,
-    power: int,
-) -> tuple[float, str]:
-    p, g = valid_values(prediction, validity), valid_values(reference, validity)
+def specificity(pair: StructurePair) -> tuple[float, str]:
+    """Return TN / (TN + FP); an empty prediction has none, since finding nothing must not be best."""
+    masks = Masks.of(pair)
+    negatives = masks.annotated - masks.in_reference
+    if masks.note in ("miss", "empty"):
+        return math.nan, masks.note
+    if not negatives:
+        return math.nan, NO_BACKGROUND
+    return 1.0 - (masks.in_prediction - masks.in_both) / negatives, masks.note
+
+
+def rve_binary(pair: StructurePair) -> tuple[float, str]:
+    """Return 100·(V_P − V_G)/V_G in % of the masks > .5."""
+    masks = Masks.of(pair)
+    return _relative(masks.in_prediction, masks.in_reference), masks.note
+
+
+def ravd_binary(pair: StructurePair) -> tuple[float, str]:
+    """Return 100·|V_P − V_G|/V_G in % of the masks > .5."""
+    value, note = rve_binary(pair)
+    return abs(value), note
+
+
+def volume_of_prediction(pair: StructurePair) -> tuple[float, str]:
+    """Return the volume of the predicted mask > .5 in mm³."""
+    masks = Masks.of(pair)
+    return masks.in_prediction * masks.voxel_volume, masks.note
+
+
+def volume_of_reference(pair: StructurePair) -> tuple[float, str]:
+    """Return the volume of the reference mask > .5 in mm³."""
+    masks = Masks.of(pair)
+    return masks.in_reference * masks.voxel_volume, masks.note
+
+
+@dataclass(frozen=True)
+class SoftSums:
+    """Sums over valid voxels of uncut soft values p and g, in float64; note as in every other metric."""
+
+    p: float
+    g: float
+    pp: float
+    gg: float
+    pg: float
+    note: str
+
+    @classmethod
+    def of(cls, pair: StructurePair) -> SoftSums:
+        """The sums of a pair, computed at the first call."""
+        return pair.shared("eval.soft_sums", _soft_sums)
+
+
+def _soft_sums(pair: StructurePair) -> SoftSums:
+    p, g = valid_values(pair.prediction, pair.validity), valid_values(pair.reference, pair.validity)
     # A network's probabilities are never exactly 0 everywhere: found means a voxel > .5, as in every other
     # metric. A reference is present with any value above 0, since a thin structure may nowhere fill half a
     # voxel.
-    note = situation(bool((p > 0.5).any()), bool((g > 0).any()))
-    if note in ("empty", "false positive"):
-        return (math.nan if note == "empty" else 0.0), note
-    return 2.0 * float(p @ g) / float((p**power).sum() + (g**power).sum()), note
+    note = situation(bool((p > THRESHOLD).any()), bool((g > 0).any()))
+    return SoftSums(float(p.sum()), float(g.sum()), float(p @ p), float(g @ g), float(p @ g), note)
 
 
-def rve_binary(
-    prediction: NDArray[np.float32],
-    reference: NDArray[np.float32],
-    grid: Grid,
-    validity: NDArray[np.bool_] | None = None,
-) -> tuple[float, str]:
-    """Return 100·(V_P − V_G)/V_G in % of the masks > .5."""
-    p, g = mask_of(prediction, validity), mask_of(reference, validity)
-    return _rve(float(np.count_nonzero(p)), float(np.count_nonzero(g)))
+def soft_dice_linear(pair: StructurePair) -> tuple[float, str]:
+    """Return 2Σpg / (Σp + Σg)."""
+    sums = SoftSums.of(pair)
+    return _soft_dice(sums, sums.p + sums.g)
 
 
-def rve_soft(
-    prediction: NDArray[np.float32],
-    reference: NDArray[np.float32],
-    grid: Grid,
-    validity: NDArray[np.bool_] | None = None,
-) -> tuple[float, str]:
+def soft_dice_squared(pair: StructurePair) -> tuple[float, str]:
+    """Return 2Σpg / (Σp² + Σg²)."""
+    sums = SoftSums.of(pair)
+    return _soft_dice(sums, sums.pp + sums.gg)
+
+
+def _soft_dice(sums: SoftSums, below: float) -> tuple[float, str]:
+    if sums.note == "":
+        return 2.0 * sums.pg / below, ""
+    return (math.nan if sums.note == "empty" else 0.0), sums.note
+
+
+def rve_soft(pair: StructurePair) -> tuple[float, str]:
     """Return 100·(V_P − V_G)/V_G in % of volumes v·Σp and v·Σg."""
-    p, g = valid_values(prediction, validity), valid_values(reference, validity)
-    v_p, v_g = float(p.sum()), float(g.sum())
-    if v_g == 0:  # residual probabilities where there is nothing are not a finding
-        return math.nan, situation(bool((p > 0.5).any()), False)
-    value, _ = _rve(v_p, v_g)
-    return value, situation(bool((p > 0.5).any()), True)
+    sums = SoftSums.of(pair)
+    return _relative(sums.p, sums.g), sums.note
 
 
-def _rve(volume_p: float, volume_g: float) -> tuple[float, str]:
+def ravd_soft(pair: StructurePair) -> tuple[float, str]:
+    """Return 100·|V_P − V_G|/V_G in % of soft volumes."""
+    value, note = rve_soft(pair)
+    return abs(value), note
+
+
+def soft_volume_of_prediction(pair: StructurePair) -> tuple[float, str]:
+    """Return v·Σp in mm³."""
+    sums = SoftSums.of(pair)
+    return sums.p * pair.grid.voxel_volume, sums.note
+
+
+def soft_volume_of_reference(pair: StructurePair) -> tuple[float, str]:
+    """Return v·Σg in mm³."""
+    sums = SoftSums.of(pair)
+    return sums.g * pair.grid.voxel_volume, sums.note
+
+
+def _relative(volume_p: float, volume_g: float) -> float:
     """Volumes in any one unit: it cancels."""
-    note = situation(volume_p > 0, volume_g > 0)
-    if volume_g == 0:
-        return math.nan, note
-    return 100.0 * (volume_p - volume_g) / volume_g, note
+    return 100.0 * (volume_p - volume_g) / volume_g if volume_g else math.nan

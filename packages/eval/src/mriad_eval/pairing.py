@@ -17,7 +17,7 @@ Files = dict[str, tuple["Path", ...]]
 _ENDING = re.compile(r"\.nii(\.gz)?$")
 # What labels and predictions append to the name of their image: BIDS derivatives and common habits.
 _APPENDED = re.compile(
-    r"_((label|desc|space|res|model)-[A-Za-z0-9]+|(d|prob|soft)?seg|prob|mask|pred|gt|labels?)$"
+    r"_((label|desc|space|res|model)-[A-Za-z0-9]+|(d|prob|soft)?seg|prob|mask|pred|gt|points|d?labels?)$"
 )
 _LABEL = re.compile(r"_label-([A-Za-z0-9]+)")
 _SHOWN = 20

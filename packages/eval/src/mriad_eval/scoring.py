@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from mriad.errors import DataError, MriadError
-from mriad.evaluation import Reference, score_case
+from mriad.evaluation import EmptyPolicy, Reference, score_case
 from mriad.parallel import failure, map_cases
+from mriad.person_rows import person_rows
 from mriad.preparation import load_sample
 
 from mriad_eval.maps import read_map
+from mriad_eval.resample import onto_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +46,10 @@ class Scorer:
 
     label_set: LabelSet
     metrics: tuple[Metric, ...]
+    at_levels: tuple[str, ...] = ()
+    empty: EmptyPolicy = field(default_factory=EmptyPolicy)
+    resample: bool = False
+    """Whether a prediction on another grid is put onto the reference's; else it is refused."""
 
     def __call__(self, pair: Pair) -> list[Row] | MriadError:
         """Return the rows of one case, or what was wrong with it."""
@@ -57,17 +63,31 @@ class Scorer:
         grid = reference.grid
         if pair.prediction:
             channels, _, grid = read_map(pair.case.id, pair.prediction, self.label_set)
+            if self.resample:
+                channels, grid = onto_grid(channels, grid, reference.grid), reference.grid
         else:
             channels = np.zeros((len(self.label_set), *grid.shape), dtype=np.float32)
-        return score_case(channels, grid, reference, self.label_set, self.metrics)
+        return score_case(
+            channels,
+            grid,
+            reference,
+            self.label_set,
+            self.metrics,
+            at_levels=self.at_levels,
+            empty=self.empty,
+        )
 
     def _reference(self, pair: Pair) -> Reference:
         case = pair.case
         if not pair.reference:
             kind = case.labels[pair.label].kind
-            return Reference.of_sample(load_sample(case, (), pair.label, kind, self.label_set), pair.label)
+            sample = load_sample(case, (), pair.label, kind, self.label_set)
+            return Reference.of_sample(sample, pair.label).with_case(case, self.metrics)
         target, validity, grid = read_map(case.id, pair.reference, self.label_set)
-        return Reference(case.id, target, grid, validity, case.person, case.contrast, case.domain, pair.label)
+        found = Reference(
+            case.id, target, grid, validity, case.person, case.contrast, case.domain, pair.label
+        )
+        return found.with_case(case, self.metrics)
 
 
 def score(
@@ -76,7 +96,7 @@ def score(
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
-    """Return the rows of every case, in order.
+    """Return the rows of every case in order, then those of persons.
 
     Raises:
         MriadError: of the one case that cannot be scored.
@@ -97,7 +117,7 @@ def score(
             where={str(fault.where["case"]): _one_line(fault) for fault in faults[:_SHOWN]},
             remedy=faults[0].remedy,
         )
-    return rows
+    return rows + person_rows(rows, scorer.metrics)
 
 
 def _one_line(fault: MriadError) -> str:

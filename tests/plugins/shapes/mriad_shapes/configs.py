@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from mriad.geometry import Grid
 from mriad.identity import fingerprint
-from mriad.interfaces import Augmenter, Dataset, Head, Learner, Loss, Metric, Model, Optimiser, Split
+from mriad.interfaces import Augmenter, Comparison, Dataset, Head, Learner, Loss, Metric, Model, Optimiser, Split
 from mriad.vocabulary import Case, CaseIndex, Label, LabelSet, Volume
 from pydantic import Field
 
@@ -40,6 +40,8 @@ class BlobSource:
 
 class Blobs(Dataset):
     """`persons` persons in each domain, `size`³ voxels of 1 mm, one structure."""
+
+    generated: ClassVar[bool] = True
 
     type: Literal["shapes.blobs"] = "shapes.blobs"
     persons: int = 6
@@ -147,8 +149,8 @@ class Overlap(Metric):
     worst = 0.0
 
     def build(self):
-        def overlap(prediction, reference, grid, validity=None):
-            p, g = prediction > 0.5, reference > 0.5
+        def overlap(pair):
+            p, g = pair.prediction > 0.5, pair.reference > 0.5
             total = p.sum() + g.sum()
             return (float(2 * (p & g).sum() / total) if total else float("nan")), ""
 
@@ -218,7 +220,27 @@ class DomainNorms(Learner):
         return DomainNormsAlgorithm(setup, self.tau)
 
 
+class Tally(Comparison):
+    """Means of every variant, without statistics: what the tests of the engine read."""
+
+    type: Literal["shapes.tally"] = "shapes.tally"
+    primary: str = "overlap"
+
+    def needs(self):
+        return (self.primary,)
+
+    def conclude(self, study, folder):
+        lines = []
+        for variant in study.variants:
+            values = [r.value for t in study.finished if t.variant == variant for r in t.rows()]
+            lines.append(f"{variant}: {np.mean(values):.6f} of {len(values)}" if values else f"{variant}: nothing")
+        if study.missing:
+            lines.append(f"missing: {', '.join(t.variant for t in study.missing)}")
+        (folder / "tally.txt").write_text("\n".join(lines))
+        return lines
+
+
 COMPONENTS = [
-    Blobs, Thirds, Jitter, TinyNet, CrossEntropy, Softmax, Sgd, Overlap, Supervised, Alternating, MeanTeacher,
+    Tally, Blobs, Thirds, Jitter, TinyNet, CrossEntropy, Softmax, Sgd, Overlap, Supervised, Alternating, MeanTeacher,
     CrossPseudo, DomainNorms,
 ]  # fmt: skip

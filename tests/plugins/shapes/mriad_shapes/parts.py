@@ -69,8 +69,8 @@ class TinyNetwork(nn.Module):
             "domain": lambda: DomainNorm(width, domains),
         }[norm]()
         self.dropout = nn.Dropout(dropout)
-        heads = domains if norm == "domain" else 1
-        self.heads = nn.ModuleList([nn.Conv3d(width, task.outputs(), 3, padding=1) for _ in range(heads)])
+        heads = list(task.domains) if norm == "domain" and task.domains else [""]
+        self.heads = nn.ModuleList([nn.Conv3d(width, task.outputs(d), 3, padding=1) for d in heads])
 
     def encode(self, x, domain=0):
         domain = self.domains.index(domain) if isinstance(domain, str) and domain else domain or 0

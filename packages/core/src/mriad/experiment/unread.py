@@ -12,11 +12,7 @@ if TYPE_CHECKING:
 
     from mriad.experiment.model import Experiment
 
-_FIELDS: tuple[tuple[str, str, object], ...] = (
-    ("data", "structures", {}),
-    ("evaluate", "at", {}),
-    ("predict", "type", "network"),
-)
+_FIELDS: tuple[tuple[str, str, object], ...] = (("predict", "type", "network"),)
 """Section, field, and the value that means the same as leaving it out."""
 
 

@@ -12,23 +12,25 @@ from pydantic import Field
 from mriad.errors import DataError
 from mriad.interfaces import Stage
 from mriad.stages.artefact import Artefact
+from mriad.stages.imported import ImportedPredictions
 from mriad.stages.train import index_of, labels_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mriad.evaluation import Row
     from mriad.experiment.model import Experiment
+    from mriad.interfaces import Metric
     from mriad.launch.protocol import WorkerContext
     from mriad.stages.artefact import ArtefactKind, StageContext
-    from mriad.vocabulary import Case
+    from mriad.vocabulary import Case, LabelSet
 
 TABLE = "cases.csv"
 PREDICTIONS = "predictions"
 
 
 class EvaluateStage(Stage):
-    """Writes `cases.csv` (one row a case, structure and metric) and the predictions themselves."""
+    """Writes `cases.csv` and Parquet (one row a case or person, structure and metric), and the predictions."""
 
     type: Literal["core.evaluate"] = "core.evaluate"
     makes: ClassVar[ArtefactKind] = "table"
@@ -40,7 +42,7 @@ class EvaluateStage(Stage):
 
     def sections(self) -> tuple[str, ...]:
         """Metrics, reference and the target's name."""
-        return ("evaluate", "data.labels", "data.domains", "data.channels")
+        return ("evaluate", "data.labels", "data.domains", "data.structures", "data.channels")
 
     def run(self, context: StageContext) -> Artefact:
         """Evaluate here where the run has no GPU; else in a worker that has one."""
@@ -68,6 +70,43 @@ class EvaluateStage(Stage):
         return Artefact("table", folder, context.fingerprint, summary)
 
 
+class EvaluateImportedStage(Stage):
+    """Measures predictions that were made elsewhere, with the same metrics, cases and references."""
+
+    type: Literal["core.evaluate_imported"] = "core.evaluate_imported"
+    makes: ClassVar[ArtefactKind] = "table"
+    references: ClassVar[tuple[str, ...]] = ("after",)
+    predictions: Path = Field(
+        description="Folder of NIfTI files CASE.nii.gz: label values, or probabilities (4D for several structures)."
+    )
+    cases: Literal["test", "validation"] = Field("test", description="Which side of the split.")
+
+    def sections(self) -> tuple[str, ...]:
+        """As of `core.evaluate`."""
+        return ("evaluate", "data.labels", "data.domains", "data.channels")
+
+    def contents(self) -> Mapping[str, str]:
+        """The predictions themselves: where one was made anew, all are measured again."""
+        from mriad.filehash import file_sha256
+
+        found = sorted(self.predictions.glob("*.nii*")) if self.predictions.is_dir() else []
+        return {path.name: file_sha256(path) for path in found}
+
+    def run(self, context: StageContext) -> Artefact:
+        """Measure every case of the side, in this process."""
+        payload = EvaluatePayload(
+            experiment=context.experiment.model_dump(mode="json"),
+            fold=context.fold,
+            predictor=str(self.predictions),
+            side=self.cases,
+            labels=labels_folder(context),
+            imported=True,
+        )
+        folder = context.folder.absolute()
+        summary = evaluate_cases(payload, folder, "cpu", context.reporter.message)
+        return Artefact("table", folder, context.fingerprint, summary)
+
+
 @dataclass(frozen=True)
 class EvaluatePayload:
     """Plain values, so that it travels to any process."""
@@ -75,8 +114,10 @@ class EvaluatePayload:
     experiment: dict[str, Any]
     fold: int
     predictor: str
+    """Folder of the predictor, or of finished predictions where `imported`."""
     side: str
     labels: str = ""
+    imported: bool = False
 
 
 def evaluate_worker(context: WorkerContext[EvaluatePayload]) -> dict[str, Any]:
@@ -91,10 +132,11 @@ def evaluate_cases(payload: EvaluatePayload, folder: Path, device: str, message:
         DataError: no case has the reference, or a case cannot be read.
         CheckpointError: the predictor cannot be loaded.
     """
-    from mriad.evaluation import read_rows, write_rows
+    from mriad.evaluation import read_rows, write_rows, write_table
     from mriad.experiment.model import Experiment
     from mriad.flow import gather_cases
     from mriad.inference.load import load_predictor
+    from mriad.person_rows import person_rows, with_needed
 
     experiment = Experiment.model_validate(payload.experiment)
     cases = gather_cases(
@@ -108,7 +150,15 @@ def evaluate_cases(payload: EvaluatePayload, folder: Path, device: str, message:
             where={f"{payload.side} cases": len(cases.split[payload.side])},
             remedy="set evaluate.reference to a label that they have",
         )
+    metrics = with_needed(experiment.evaluate.metrics)
+    whole = cases.index.label_set if experiment.data.structures else None
     predictors: dict[str, Any] = {}  # by domain, which domain-specific networks need to know
+    if payload.imported:
+        predictors = dict.fromkeys(
+            {case.domain for case in wanted},
+            ImportedPredictions(Path(payload.predictor), cases.task.label_set()),
+        )
+        predictors[wanted[0].domain].require(wanted)
     parts = folder / "rows"
     rows: list[Row] = []
     start, told = time.perf_counter(), time.perf_counter()
@@ -117,28 +167,48 @@ def evaluate_cases(payload: EvaluatePayload, folder: Path, device: str, message:
         if not part.exists():
             if case.domain not in predictors:
                 predictors[case.domain] = load_predictor(Path(payload.predictor), device, case.domain)
-            write_rows(part, _measure(experiment, case, name, predictors[case.domain], folder))
+            write_rows(
+                part, _measure(experiment, metrics, case, name, predictors[case.domain], folder, whole)
+            )
         rows += read_rows(part)
         if time.perf_counter() - told > 5:
             told = time.perf_counter()
             left = (told - start) / done * (len(wanted) - done)
             message(f"measured {done} of {len(wanted)} cases, {left:.0f} s left")
-    write_rows(folder / TABLE, rows)
+    write_table(folder / TABLE, rows + person_rows(rows, metrics))
     return {"cases": len(wanted), "reference": name, "seconds": round(time.perf_counter() - start, 3)}
 
 
-def _measure(experiment: Experiment, case: Case, name: str, predictor: Any, folder: Path) -> list[Row]:
+def _measure(
+    experiment: Experiment,
+    metrics: Sequence[Metric],
+    case: Case,
+    name: str,
+    predictor: Any,
+    folder: Path,
+    whole: LabelSet | None = None,
+) -> list[Row]:
     """Rows of one case; its prediction is kept as a soft map of 1/255 steps."""
-    from mriad.evaluation import Reference, score_case
+    from mriad.evaluation import EmptyPolicy, Reference, score_case
     from mriad.images import write_like
     from mriad.preparation import load_sample
 
-    sample = load_sample(case, (), name, case.labels[name].kind, predictor.label_set)
-    found = predictor({channel: case.channels[channel].read() for channel in predictor.channels})
+    sample = load_sample(case, (), name, case.labels[name].kind, predictor.label_set, whole)
+    if isinstance(predictor, ImportedPredictions):
+        found = predictor.of(case)
+    else:
+        found = predictor({channel: case.channels[channel].read() for channel in predictor.channels})
     target = folder / PREDICTIONS / f"{case.id}.nii.gz"
     target.parent.mkdir(parents=True, exist_ok=True)
     kept = found.probabilities[0] if len(found.label_set) == 1 else found.probabilities
     write_like(target, kept, found.grid, "uint8_scaled", overwrite=True)
-    metrics = [metric for metric in experiment.evaluate.metrics if metric.level == "case"]
-    reference = Reference.of_sample(sample, name)
-    return score_case(found.probabilities, found.grid, reference, found.label_set, metrics)
+    asked = experiment.evaluate
+    return score_case(
+        found.probabilities,
+        found.grid,
+        Reference.of_sample(sample, name).with_case(case, metrics),
+        found.label_set,
+        metrics,
+        at_levels=asked.at.levels,
+        empty=EmptyPolicy(asked.empty, asked.both_empty),
+    )

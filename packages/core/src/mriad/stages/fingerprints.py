@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,8 @@ class DataIdentity:
 
     data: fingerprint of the voxels that training and validation may see. training, validation: case ids of
     the fold. test: fingerprint of the test cases; only stages that make a table (they measure) depend on it.
-    cases: persons and channels under "training", "validation" and "test", to find leaks between stages.
+    cases: persons and voxels under "training", "validation" and "test", to find leaks between stages.
+    held_out: contrasts and domains that nothing may learn from. aliases: other names of persons.
     """
 
     data: str
@@ -37,6 +39,8 @@ class DataIdentity:
     validation: tuple[str, ...] = ()
     test: str = ""
     cases: Mapping[str, tuple[Seen, ...]] = dataclasses.field(default_factory=dict)
+    held_out: frozenset[str] = frozenset()
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def identify(experiment: Experiment) -> DataIdentity:
@@ -46,11 +50,11 @@ def identify(experiment: Experiment) -> DataIdentity:
         DataError: the data set cannot be read.
         SplitError: the split leaks a person.
     """
-    from mriad.flow import apply_domains, check_split
+    from mriad.flow import apply_domains, split_cases
 
     index = apply_domains(experiment.data.dataset.build(), experiment.data.domains)
-    split = experiment.data.split.build(index, experiment.fold, experiment.seed)
-    check_split(index, split)
+    index, split, held_out = split_cases(experiment, index, experiment.fold, experiment.seed)
+    _say_who_is_one(experiment, index.aliases)
     training, validation, test = (tuple(split.get(s, ())) for s in ("train", "validation", "test"))
     seen, unseen = {*training, *validation}, set(test)
     of_id = {case.id: case for case in index}
@@ -61,7 +65,23 @@ def identify(experiment: Experiment) -> DataIdentity:
         validation=validation,
         test=index.select(lambda case: case.id in unseen).fingerprint,
         cases={side: Seen.of(of_id[c] for c in ids) for side, ids in sides.items()},
+        held_out=held_out,
+        aliases=index.aliases,
     )
+
+
+def _say_who_is_one(experiment: Experiment, aliases: Mapping[str, str]) -> None:
+    """Warn of persons whom nobody said to be one, but who have the same voxels."""
+    told = [set(group) for group in experiment.data.same_person]
+    found = [f"{old} = {new}" for old, new in aliases.items() if not any({old, new} <= g for g in told)]
+    if found:
+        more = f" and {len(found) - 6} more" if len(found) > 6 else ""
+        warnings.warn(
+            f"names with the same voxels count as one person: {', '.join(found[:6])}{more}; "
+            "data.same_person says so without this warning",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def fingerprints(graph: Graph, identify: Callable[[Experiment], DataIdentity] = identify) -> dict[str, str]:
@@ -80,23 +100,25 @@ def fingerprints(graph: Graph, identify: Callable[[Experiment], DataIdentity] = 
         SplitError: a stage before a table learns from a person or scan that the table tests.
     """
     known: dict[str, DataIdentity] = {}
-    sides: dict[str, Mapping[str, tuple[Seen, ...]]] = {}
+    data: dict[str, DataIdentity] = {}
     made: dict[str, str] = {}
     for node in graph:
         key = fingerprint([node.experiment.data, node.experiment.seed, node.experiment.fold])
         if key not in known:
             known[key] = identify(node.experiment)
-        sides[node.name] = known[key].cases
+        data[node.name] = known[key]
         made[node.name] = node_fingerprint(node, known[key], made)
-    check_stages(graph, sides)
+    check_stages(graph, data)
     return made
 
 
 def node_fingerprint(node: Node, identity: DataIdentity, upstream: Mapping[str, str]) -> str:
     """Return the fingerprint of one node, given those of the nodes that it refers to."""
     experiment = node.experiment
+    contents = dict(node.stage.contents())
     return fingerprint(
         {
+            **({"contents": contents} if contents else {}),
             "format": FORMAT,
             "stage": _own_fields(node),
             "sections": {path: _section(node, path) for path in node.stage.sections() if not _covered(path)},

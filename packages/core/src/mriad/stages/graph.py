@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mriad.stages.artefact import ArtefactKind
 
 EVALUATE = "core.evaluate"
+_MEASURE = (EVALUATE, "core.evaluate_imported")
 _SECTION_KINDS: Mapping[str, tuple[ArtefactKind, ...]] = {"data.labels.from": ("dataset",)}
 SELECTORS = ("all", "labelled", "unlabelled")
 """Words that `cases` takes besides domains, contrasts and stages."""
@@ -176,7 +177,7 @@ class _Builder:
 
     def _evaluate(self, parsed: Sequence[tuple[Stage, Experiment] | None]) -> Definition | None:
         """The implicit last stage, where metrics are asked for."""
-        if not self.experiment.evaluate.metrics or any(d.raw.get("type") == EVALUATE for d in self.found):
+        if not self.experiment.evaluate.metrics or any(d.raw.get("type") in _MEASURE for d in self.found):
             return None
         if any(d.short == "evaluate" for d in self.found):
             self.faults.add(("stages", "evaluate"), f"the name is kept for the stage of type {EVALUATE}")

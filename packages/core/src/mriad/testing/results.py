@@ -1,19 +1,17 @@
-"""Contracts of predictors, stages and metrics."""
+"""Contracts of predictors and stages."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mriad.geometry import Grid
 from mriad.testing.contract import check_config, finite, own_randomness, require, untouched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mriad.interfaces import CasePredictor, Metric, Stage
+    from mriad.interfaces import CasePredictor, Stage
     from mriad.stages.artefact import StageContext
     from mriad.vocabulary import Volume
 
@@ -69,79 +67,3 @@ def check_stage(stage: Stage, context: StageContext) -> None:
         require(
             made.fingerprint == context.fingerprint, f"{name} must hand on the fingerprint that it is given"
         )
-
-
-def check_metric(metric: Metric) -> None:
-    """Measure perfect, slightly wrong, very wrong, empty and absent structures.
-
-    Raises:
-        ContractError: a worse prediction scores better, a miss improves the value, inputs are written to, results
-            depend on flips, invalid voxels count, or unit, direction or worst value are missing.
-    """
-    check_config(metric)
-    name, measure = metric.type_name(), metric.build()
-    require(bool(metric.unit), f"{name} has no unit")
-    require(metric.direction in ("higher", "lower", "toward"), f"{name} has no direction")
-    require(
-        (metric.direction == "toward") == (metric.toward is not None),
-        f"{name}: set `toward` with that direction",
-    )
-    require(" " not in metric.key(), f"{name}: the key '{metric.key()}' holds a space")
-    grid = Grid.of((14, 12, 10), np.diag([1.0, 1.0, 2.0, 1.0]))
-    truth = _box(grid, 3)
-    with untouched(name, {"prediction": truth, "reference": truth}), own_randomness(name):
-        perfect, _ = measure(truth, truth, grid)
-    near, _ = measure(_box(grid, 2), truth, grid)
-    far, _ = measure(_box(grid, 1), truth, grid)
-    finite(f"{name} of a perfect prediction", perfect)
-    cost = _cost(metric)
-    require(
-        cost(perfect) <= cost(near),
-        f"{name} prefers a wrong prediction ({near:g}) to a perfect one ({perfect:g})",
-    )
-    require(
-        cost(near) <= cost(far), f"{name} prefers a worse prediction ({far:g}) to a better one ({near:g})"
-    )
-    nothing = np.zeros_like(truth)
-    missed, note = measure(nothing, truth, grid)
-    if math.isnan(missed):
-        require(note == "miss", f"{name} gives NaN for a missed structure without the note 'miss'")
-    else:
-        require(
-            cost(missed) >= cost(far),
-            f"{name} scores a miss ({missed:g}) better than a bad prediction ({far:g})",
-        )
-    value, note = measure(nothing, nothing, grid)
-    require(
-        math.isnan(value) and note != "miss",
-        f"{name} must give NaN where there is nothing to find and nothing found",
-    )
-    flipped, _ = measure(_box(grid, 2)[::-1], truth[::-1], grid)
-    require(
-        math.isclose(flipped, near, rel_tol=1e-6, abs_tol=1e-9), f"{name} changes when both masks are flipped"
-    )
-    validity = np.ones(grid.shape, bool)
-    validity[..., :2] = False
-    spoilt = truth.copy()
-    spoilt[..., :2] = 1
-    masked, _ = measure(spoilt, truth, grid, validity)
-    clean, _ = measure(truth, truth, grid, validity)
-    require(
-        masked == clean or cost(masked) <= cost(clean) + 1e-9, f"{name} counts voxels that are not annotated"
-    )
-
-
-def _box(grid: Grid, thickness: int) -> Any:
-    """A box of 7 × 6 × `thickness` · 2 voxels, off the middle of the first axis, float32."""
-    mask = np.zeros(grid.shape, np.float32)
-    mask[3:10, 3:9, 5 - thickness : 5 + thickness] = 1
-    return mask
-
-
-def _cost(metric: Metric) -> Any:
-    if metric.direction == "higher":
-        return lambda value: -value
-    if metric.direction == "lower":
-        return lambda value: value
-    best = metric.toward or 0.0
-    return lambda value: abs(value - best)

@@ -1,0 +1,88 @@
+"""Predictions that another program made, as files in a folder: read, checked, never resampled in silence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mriad.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mriad.inference.prediction import CasePrediction
+    from mriad.vocabulary import Case, LabelSet
+
+ENDINGS = (".nii.gz", ".nii")
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class ImportedPredictions:
+    """A folder with one file a case: label values of the label set, or probabilities in [0, 1].
+
+    Probabilities of one structure are 3D; those of several 4D, (X, Y, Z, S) in the file, in label-set order.
+    """
+
+    folder: Path
+    label_set: LabelSet
+
+    def path(self, case: Case) -> Path | None:
+        """The file of a case, or None."""
+        names = [self.folder / f"{case.id}{ending}" for ending in ENDINGS]
+        return next((name for name in names if name.is_file()), None)
+
+    def require(self, cases: Sequence[Case]) -> None:
+        """Refuse a folder that lacks a case: a missing prediction must not improve a mean.
+
+        Raises:
+            DataError: cases without a file; all are counted, some are named.
+        """
+        missing = [case.id for case in cases if self.path(case) is None]
+        if not missing:
+            return
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise DataError(
+            f"{len(missing)} of {len(cases)} cases have no imported prediction",
+            where={
+                "folder": self.folder,
+                "missing": ", ".join(missing[:_SHOWN]) + more,
+                "expected": f"a file named as the case, such as {cases[0].id}.nii.gz",
+            },
+            remedy="add the files; an empty mask counts as a miss",
+        )
+
+    def of(self, case: Case) -> CasePrediction:
+        """The prediction of a case on the grid of its file.
+
+        Raises:
+            DataError: no file, unreadable, or values that are neither labels of the label set nor in [0, 1].
+        """
+        import numpy as np
+
+        from mriad.encoding import encode_label, one_hot
+        from mriad.images import read_volume
+        from mriad.inference.prediction import CasePrediction
+
+        path = self.path(case)
+        if path is None:
+            self.require([case])
+            raise AssertionError  # `require` has raised
+        structures = len(self.label_set)
+        volume = read_volume(path, stacked=True)
+        data = np.asarray(volume.data)
+        stacked = data if data.ndim == 4 else data[None]
+        whole = bool(np.all(np.equal(np.mod(data, 1), 0)))
+        if data.ndim == 3 and whole:
+            target, _ = encode_label(data, "hard", "hard", self.label_set, None, str(path))
+            maps = one_hot(target, structures)
+        elif stacked.shape[0] == structures:
+            maps = stacked.astype(np.float32)
+        else:
+            raise DataError(
+                "an imported prediction has neither label values nor one map a structure",
+                where={"case": case.id, "file": path, "maps": stacked.shape[0], "structures": structures},
+                remedy=f"write label values, or {structures} probability maps in the order of the label set",
+            )
+        return CasePrediction(np.ascontiguousarray(maps, dtype=np.float32), volume.grid, self.label_set)
