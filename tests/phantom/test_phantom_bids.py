@@ -43,6 +43,9 @@ def test_round_trip(written):
         made_here, stored = case.channels["image"].read(), read.channels["image"].read()
         assert np.array_equal(made_here.data, stored.data)
         assert made_here.grid.same(stored.grid)
+        assert set(read.annotations) == {"levels", "discs"}
+        for name, source in case.annotations.items():
+            assert np.array_equal(read.annotations[name].read().data, source.read().data)
         for name, label in case.labels.items():
             data = read.labels[name].source.read().data
             assert np.array_equal(np.squeeze(data), label.source.read().data)

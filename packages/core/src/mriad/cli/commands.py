@@ -34,6 +34,7 @@ class Command:
 CORE: tuple[Command, ...] = (
     Command("init", "mriad.cli.init:init", "Look at a data set and write an experiment that runs.", START),
     Command("train", "mriad.cli.train:train", "Run the stages of an experiment.", TRAIN),
+    Command("ablate", "mriad.cli.ablate:ablate", "Run variants × folds × seeds and compare them.", TRAIN),
     Command("resume", "mriad.cli.train:resume", "Go on with a run that was interrupted.", TRAIN),
     Command("runs", "mriad.cli.runs:app", "List, size and prune runs.", TRAIN),
     Command("ui", "mriad.cli.ui:ui", "Open the MLflow UI on the tracking store.", TRAIN),
@@ -47,7 +48,14 @@ CORE: tuple[Command, ...] = (
 )
 
 # Our own plugins use the hook of every plugin, which has no panel; these are where a reader looks for them.
-_PANEL_OF = {"quickstart": START, "data": START, "preview": START, "evaluate": USE}
+_PANEL_OF = {
+    "quickstart": START,
+    "data": START,
+    "preview": START,
+    "evaluate": USE,
+    "compare": USE,
+    "measure": USE,
+}
 
 
 def table(offered: Iterable[CommandEntry]) -> tuple[dict[str, Command], list[str]]:

@@ -15,7 +15,8 @@ from mriad.errors import DataError, ExperimentError
 if TYPE_CHECKING:
     from mriad.inference.files import Outcome
     from mriad.inference.scans import OutputForm, Scan
-    from mriad.interfaces import CasePredictor
+    from mriad.interfaces import CasePredictor, Report
+    from mriad.vocabulary import LabelSet
 
 
 def predict(
@@ -46,6 +47,12 @@ def predict(
     runs: Annotated[
         Path | None, typer.Option(help="Where imported models are. [default: ./mriad-runs]")
     ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure volumes and areas too.")] = False,
+    qc: Annotated[bool, typer.Option("--qc", help="Write a page to look through the results.")] = False,
+    discs: Annotated[
+        Path | None,
+        typer.Option(help="With --measure: disc labels, a file or a folder.", show_default=False),
+    ] = None,
 ) -> None:
     """Segment a scan in its own grid, with a JSON sidecar.
 
@@ -54,8 +61,11 @@ def predict(
     Several channels: mriad predict --channel T1w=a.nii.gz --channel FLAIR=b.nii.gz --model lesions
 
     A folder is resumed: what was done before by this model is skipped.
+
+    With areas by vertebral level and a page: add --measure --discs LABELS --qc
     """
     form = _form(hard, soft, soft_uint8)
+    reports = _reports(measure, qc, discs)
     from mriad.launch.files import runs_root
     from mriad.model_file import find_model
 
@@ -77,6 +87,7 @@ def predict(
         outcome = predict_files(
             predictor, scans, job, failed=faults, on_scan=shown.on_scan, on_window=shown.on_window
         )
+    _write_reports(reports, outcome, predictor.label_set, job.out)
     _report(outcome, job.out)
     if outcome.failed:
         raise typer.Exit(1)
@@ -88,6 +99,36 @@ def _form(hard: bool, soft: bool, soft_uint8: bool) -> OutputForm:
     if soft:
         return "soft"
     return "soft-uint8" if soft_uint8 else "hard"
+
+
+def _reports(measure: bool, qc: bool, discs: Path | None) -> dict[str, Report]:
+    """The reports that are asked for, by the folder that they go to; found before anything is predicted."""
+    from mriad.report import report_named
+
+    if discs is not None and not measure:
+        raise ExperimentError("--discs says where areas are measured", remedy="add --measure")
+    out = {}
+    if measure:
+        out["measurements"] = report_named("measure", discs=None if discs is None else str(discs.absolute()))
+    if qc:
+        out["qc"] = report_named("qc")
+    return out
+
+
+def _write_reports(reports: dict[str, Report], outcome: Outcome, label_set: LabelSet, out: Path) -> None:
+    """Make the reports of all predictions that are there, those of an earlier call included."""
+    from mriad.report import Predicted
+
+    made = [*outcome.done, *outcome.skipped]
+    if not made:
+        return
+    predictions = sorted(
+        (Predicted(str(scan.folder / scan.name), scan.files, tuple(files)) for scan, files in made),
+        key=lambda one: one.case,
+    )
+    for folder, report in reports.items():
+        for path in report.write(predictions, label_set, out / folder):
+            typer.echo(f"{folder}: {path}")
 
 
 def _scans(

@@ -39,8 +39,9 @@ DERIVED = {
     "soft": "label-cord_desc-soft_probseg",
     "truth": "label-cord_desc-truth_probseg",
     "discs": "label-discs_dlabel",
+    "levels": "label-levels_dseg",
 }
-"""What is added to the image's name for each label, under derivatives/labels."""
+"""What is added to the image's name for each label and annotation, under derivatives/labels."""
 DERIVATIVES = "derivatives/labels"
 
 
@@ -59,7 +60,7 @@ def write_bids(dataset: PhantomSpine, out: Path, advance: Callable[[], None] = l
     """Write a data set; `out` appears when it is whole.
 
     Args:
-        dataset: what to make. Disc labels are always written.
+        dataset: what to make. Disc labels and levels are always written, as annotations.
         out: a folder that does not exist or is empty.
         advance: called after each image, for progress.
 
@@ -74,7 +75,6 @@ def write_bids(dataset: PhantomSpine, out: Path, advance: Callable[[], None] = l
                 where={"folder": str(out)},
                 remedy="choose another --out, or empty the folder",
             )
-    dataset = dataset.model_copy(update={"disc_labels": True})
     index = dataset.build()
     parameters = dataset.parameters()
     with temporary_folder(out) as folder:
@@ -104,17 +104,26 @@ def _write_case(case: Case, folder: Path, parameters: SpineParameters) -> Case:
         image.with_name(f"{name}.bval").write_text(f"{parameters.sequences.of(case.contrast).b_s_mm2:g}\n")
         # The mean over directions has none of its own.
         image.with_name(f"{name}.bvec").write_text("0\n0\n0\n")
+    derived = folder / DERIVATIVES / place
     labels = {}
     for label_name, label in case.labels.items():
-        path = folder / DERIVATIVES / place / f"{name}_{DERIVED[label_name]}.nii.gz"
+        if label_name in case.annotations:
+            continue
         mask = label.source.read()
+        path = derived / f"{name}_{DERIVED[label_name]}.nii.gz"
         hard = np.issubdtype(mask.data.dtype, np.integer)
         write_like(path, mask.data, mask.grid, "labels" if hard else "float32")
-        if label_name != "discs":  # another set of values than the cord's: found by its name
-            labels[label_name] = Label(label.kind, FileSource(str(path), stacked=not hard))
+        labels[label_name] = Label(label.kind, FileSource(str(path), stacked=not hard))
+    annotations = {}
+    for label_name, source in case.annotations.items():
+        mask = source.read()
+        path = write_like(derived / f"{name}_{DERIVED[label_name]}.nii.gz", mask.data, mask.grid, "labels")
+        annotations[label_name] = FileSource(str(path))
     channels = {"image": FileSource(str(image))}
     plain = {n: getattr(case, n) for n in ("contrast", "domain", "session")}
-    return Case(case.id, case.person, channels, labels, numbers=case.numbers, **plain)
+    return Case(
+        case.id, case.person, channels, labels, numbers=case.numbers, annotations=annotations, **plain
+    )
 
 
 def _sidecar(case: Case, parameters: SpineParameters) -> dict[str, Any]:

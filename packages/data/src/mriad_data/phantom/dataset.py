@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mriad.interfaces import Dataset
 from pydantic import Field, field_validator, model_validator
@@ -19,8 +19,11 @@ class PhantomSpine(Dataset):
     Each case has one channel "image" and the labels "hard" (as drawn on that contrast), "soft" (the target that the
     person's contrasts share) and "truth" (share of each voxel in the cord); one structure, cord = 1. Numbers hold
     the true mean area per vertebral level and the disc positions: see `mriad_data.phantom.scan.Scan.numbers`.
+    Annotations are "levels" (vertebral level of each voxel near the cord) and "discs" (a voxel with its number each).
     Person n has the same voxels whatever the number of persons.
     """
+
+    generated: ClassVar[bool] = True
 
     type: Literal["data.phantom_spine"] = "data.phantom_spine"
     persons: int = Field(12, ge=1, le=999, description="Number of persons.")

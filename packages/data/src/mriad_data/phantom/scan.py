@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from mriad_data.phantom.anatomy import Anatomy, Tables
     from mriad_data.phantom.parameters import SpineParameters
 
-LabelName = Literal["hard", "soft", "truth", "discs"]
+LabelName = Literal["hard", "soft", "truth", "discs", "levels"]
 PLACE, POSE, GAIN, FIELD, NOISE = 2, 3, 4, 5, 6  # purposes of draws; part of the seed
 ORDER = {str(name): i for i, name in enumerate(CONTRASTS)}
 ABOVE_MM = 60.0  # at most this much of the field of view lies above the disc C2-C3
 REACH_MM = 60.0  # tables of profiles go on this far beyond the field of view
+LEVEL_RADIUS_MM = 15.0  # the map of levels reaches this far from the centre line: beyond the sac
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,12 @@ class Scan:
         this contrast* is above ½ (a tie is background). soft: float32, the mean of that share over the masks of
         `soft_contrasts`, evaluated on this grid: the spinal cord paper's shared target (specs/softgt.md) without its
         registration error, as the contrasts of a session are aligned in world space and cover one field of view.
-        discs: uint8, single voxels at the posterior tips with the disc's number (3 is C2-C3).
+        discs: uint8, single voxels at the posterior tips with the disc's number (3 is C2-C3). levels: uint8, the
+        vertebral level (C1 is 1, T1 is 8) of the nearest point of the centre line, within 15 mm of it; 0 elsewhere.
         """
         grid = self.grid(contrast)
+        if name == "levels":
+            return Volume(self._levels(contrast), grid)
         if name == "discs":
             return Volume(self._discs(grid), grid)
         cord = self._cord(contrast)
@@ -209,6 +213,31 @@ class Scan:
             i, j, k = np.round(grid.voxels(pose[:3, :3] @ point + pose[:3, 3])).astype(int)
             if 0 <= i < grid.shape[0] and 0 <= j < grid.shape[1] and 0 <= k < grid.shape[2]:
                 out[i, j, k] = number
+        return out
+
+    def _levels(self, contrast: str) -> NDArray[np.uint8]:
+        grid, line, discs = self._anatomy_grid(contrast), self.anatomy.line, np.array(self.anatomy.discs)
+        out = np.zeros(grid.shape, dtype=np.uint8)
+        reach = 2 * LEVEL_RADIUS_MM  # in the slice; enough for slices tilted by the pose
+        for k in range(grid.shape[2]):
+            height = grid.world([grid.shape[0] / 2, grid.shape[1] / 2, k])[2]
+            middle = grid.voxels(line.derivatives(height)[0])
+            ranges = [
+                np.arange(max(0, int(middle[i] - reach / h)), min(n, int(middle[i] + reach / h) + 1))
+                for i, (n, h) in enumerate(zip(grid.shape[:2], grid.spacing[:2], strict=True))
+            ]
+            pixels = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(-1, 2)
+            places = grid.world(np.insert(pixels, 2, k, axis=1))
+            z = places[:, 2].copy()
+            for _ in range(4):  # Newton's steps to where the offset is perpendicular to the line
+                position, first, second = line.derivatives(z)
+                offset = places - position
+                slope = (offset * second).sum(-1) - (first**2).sum(-1)
+                z = z - (offset * first).sum(-1) / slope
+            position, _, _ = line.derivatives(z)
+            level = np.searchsorted(-discs, -z, side="left")  # discs fall; level n lies below disc n
+            level[(z <= discs[-1]) | (np.linalg.norm(places - position, axis=1) > LEVEL_RADIUS_MM)] = 0
+            out[pixels[:, 0], pixels[:, 1], k] = level
         return out
 
     def _rng(self, purpose: int, contrast: str | None = None) -> np.random.Generator:

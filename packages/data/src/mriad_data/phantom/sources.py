@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mriad_data.phantom.parameters import SpineParameters
 
-Thing = Literal["image", "hard", "soft", "truth", "discs"]
+Thing = Literal["image", "hard", "soft", "truth", "discs", "levels"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SpineSource:
         return f"phantom.spine {case_id(self.person, self.contrast, self.session)} {self.thing}"
 
     def read(self) -> Volume:
-        """Make the voxels (X, Y, Z): float32, or uint8 for "hard" and "discs"; see `Scan`."""
+        """Make the voxels (X, Y, Z): float32, or uint8 for "hard", "discs" and "levels"; see `Scan`."""
         scan = Scan(self.parameters, self.person, self.session)
         return scan.image(self.contrast) if self.thing == "image" else scan.label(self.contrast, self.thing)
 
@@ -66,7 +66,10 @@ def make_cases(
     atrophy_percent: Sequence[float] = (),
     discs: bool = False,
 ) -> list[Case]:
-    """All cases of a data set: persons × sessions × contrasts, with labels hard, soft, truth (and discs)."""
+    """All cases of a data set: persons × sessions × contrasts, with labels hard, soft, truth (and discs).
+
+    Annotations of every case: "levels" and "discs"; see `Scan.label`.
+    """
     visits = sessions(rescans, atrophy_percent)
     cases = []
     for person in range(1, persons + 1):
@@ -96,6 +99,7 @@ def make_cases(
                         domain=contrast,
                         session=visit.name if len(visits) > 1 else "",
                         numbers=scan.numbers(contrast),
+                        annotations={"levels": source("levels"), "discs": source("discs")},
                     )
                 )
     return cases

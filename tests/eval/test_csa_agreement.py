@@ -1,0 +1,69 @@
+"""Agreement of areas: what a constant cannot reach."""
+
+import math
+
+import numpy as np
+import pytest
+from mriad.case_table import Row
+from mriad.errors import DataError
+from mriad_eval.csa_agreement import agreement_of, area_by_person, constant_area, detected_atrophy
+
+TRUTH = {f"sub-{i}": 70.0 + 3 * i for i in range(6)}
+
+
+def row(person, contrast, area):
+    return Row(f"{person}_{contrast}", person, contrast, "", "cord", "csa", area, "mm2", "none", math.nan)
+
+
+def test_a_biased_measurement_of_all_persons():
+    found = agreement_of(TRUTH, {p: 0.9 * a + 2 for p, a in TRUTH.items()})
+    assert (found.fit.slope, found.fit.intercept, found.fit.r2) == (
+        pytest.approx(0.9),
+        pytest.approx(2),
+        pytest.approx(1),
+    )
+    errors = [0.9 * a + 2 - a for a in TRUTH.values()]
+    assert found.limits.bias == pytest.approx(np.mean(errors))
+    assert found.limits.high - found.limits.low == pytest.approx(2 * 1.96 * np.std(errors, ddof=1))
+    assert 0 < found.icc.value < 1
+
+
+def test_persons_without_both_are_left_out_and_named():
+    second = dict(TRUTH) | {"sub-1": math.nan, "sub-9": 80.0}
+    del second["sub-2"]
+    found = agreement_of(TRUTH, second)
+    assert found.persons == ("sub-0", "sub-3", "sub-4", "sub-5")
+    assert found.left_out == ("sub-1", "sub-2", "sub-9")
+    with pytest.raises(DataError):
+        agreement_of(TRUTH, {"sub-0": 70.0})
+
+
+def test_the_constant_area_has_no_spread_and_no_agreement():
+    rows = [row(p, c, a + d) for p, a in TRUTH.items() for c, d in (("T1w", -1), ("T2w", 1))]
+    control = constant_area(rows)
+    areas = area_by_person(control)
+    assert np.ptp(list(areas.values())) == 0
+    found = agreement_of(area_by_person(rows), areas)
+    assert (found.fit.slope, found.fit.r2) == (pytest.approx(0), 0.0)
+    assert abs(found.icc.value) < 1e-9
+
+
+def test_areas_of_one_contrast_or_of_all():
+    rows = [row("sub-1", "T1w", 70.0), row("sub-1", "T2w", 74.0), row("sub-2", "T1w", math.nan)]
+    assert area_by_person(rows)["sub-1"] == 72
+    assert math.isnan(area_by_person(rows)["sub-2"])
+    assert area_by_person(rows, contrast="T2w") == {"sub-1": 74.0}
+
+
+def test_detected_atrophy():
+    rescan = {p: a + (0.3 if i % 2 else -0.3) for i, (p, a) in enumerate(TRUTH.items())}
+    after = {p: 0.98 * a for p, a in TRUTH.items()}
+    found = detected_atrophy(TRUTH, rescan, after)
+    assert found.error_mm2 == pytest.approx(0.3 / math.sqrt(2))
+    assert found.detectable_mm2 == pytest.approx(1.645 * 0.3, rel=1e-3)
+    assert (found.share, found.mean_loss_percent) == (1.0, pytest.approx(2))
+    assert detected_atrophy(TRUTH, {p: a + 3 for p, a in TRUTH.items()}, after).share == 0
+    constant = dict.fromkeys(TRUTH, 77.5)
+    assert detected_atrophy(constant, constant, constant).share == 0  # sees nothing, whatever its precision
+    with pytest.raises(DataError, match=r"(?s)at least three persons.*rescan\s+0"):
+        detected_atrophy(TRUTH, {}, after)
