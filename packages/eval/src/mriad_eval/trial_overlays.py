@@ -38,21 +38,27 @@ def draw_overlays(trial: Trial, folder: Path, count: int) -> list[Path]:
     for place, row in chosen:
         case = by_id[row.case]
         reference = load_sample(
-            case, cases.task.channels, name, case.labels[name].kind, cases.task.label_set()
+            case,
+            cases.task.channels,
+            name,
+            case.labels[name].kind,
+            cases.task.label_set(case.domain),
+            cases.index.label_set,
         )
         predicted = read_volume(tables[-1] / PREDICTIONS / f"{case.id}.nii.gz", stacked=True)
         maps = predicted.data if predicted.data.ndim == 4 else predicted.data[None]
-        path = folder / f"overlay_{place}_{case.id}.png"
+        called = trial.names.of(case.id)
+        path = folder / f"overlay_{place}_{called}.png"
         unit = "" if row.unit == "1" else f" {row.unit}"
         drawn.append(
             draw_overlay(
                 path,
                 reference.image[0],
                 reference.grid,
-                reference=_maps(reference.target, len(cases.task.label_set())),
+                reference=_maps(reference.target, len(cases.task.label_set(case.domain))),
                 prediction=np.asarray(maps, np.float32),
-                structures=cases.task.label_set().names,
-                title=f"{trial.experiment.name}: {case.id} ({place}), {row.metric} {row.value:.3g}{unit}",
+                structures=cases.task.label_set(case.domain).names,
+                title=f"{trial.experiment.name}: {called} ({place}), {row.metric} {row.value:.3g}{unit}",
             )
         )
     return drawn
@@ -66,7 +72,8 @@ def _maps(target: NDArray[Any] | None, structures: int) -> NDArray[np.float32] |
 
 
 def ranked(rows: list[Row]) -> list[Row]:
-    """Rows of the first metric and structure, worst first; undefined values are left out."""
+    """Rows of the first metric and structure, worst first; undefined values, persons and slices are left out."""
+    rows = [r for r in rows if r.case and not r.part and r.direction != "none"]
     first = rows[0] if rows else None
     mine = [
         r

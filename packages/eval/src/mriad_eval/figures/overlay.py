@@ -126,7 +126,7 @@ def draw_overlay(
                 drawn = _soft_panel(axes, scene, plane, index, area)
             bar = figure.colorbar(drawn, ax=panels, shrink=0.85, aspect=14, pad=0.02)
             bar.set_label("predicted value (0–1)")
-        figure.suptitle(title or "reference and prediction", fontsize=10)
+        figure.suptitle(title or "reference and prediction", fontsize=10, parse_math=False)
         _legend(figure, scene)
         return save(figure, path)
 
