@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 from mriad.cli import main
 from mriad.launch import Lease, runs_root
+from mriad.tracking.privacy import public_names
 from mriad.tracking.record import JsonlReporter, RunRecord
+from mriad.vocabulary import Case
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,3 +205,17 @@ def test_ui_serves_on_loopback_and_leaves_nothing(root: RunsRoot, number: signal
     assert ui.returncode == 0
     with pytest.raises(OSError, match="refused"):
         direct.open(f"{url}/health")
+
+
+class TestWhois:
+    def test_it_names_the_person(self, root, capsys):
+        public = public_names(root, [Case("scan-7", "anna", {})])
+        assert call("runs", "whois", public.of("anna")) == 0
+        assert call("runs", "whois", public.of("scan-7")) == 0
+        assert capsys.readouterr().out.split() == ["anna", "scan-7"]
+
+    def test_an_unknown_name_says_where_it_looked(self, root, capsys):
+        assert call("runs", "whois", "p-0000000000") == 1
+        told = capsys.readouterr().err
+        assert str(root.path) in told
+        assert "--runs" in told

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mriad.cli.next_step import next_step
-from mriad.errors import LaunchError
+from mriad.errors import DataError, LaunchError
 from mriad.launch.files import RunsRoot, folder_size, read_json, runs_root
 from mriad.launch.lease import live_owner
+from mriad.tracking.privacy import true_names
 from mriad.tracking.record import records
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from mriad.tracking.record import RunRecord
 
-app = typer.Typer(help="List, size and prune runs.")
+app = typer.Typer(help="List, size and prune runs; find a person behind a public name.")
 
 Root = Annotated[Path | None, typer.Option("--runs", help="The runs root. [default: ./mriad-runs]")]
 STOPPED = "stopped"
@@ -131,6 +132,27 @@ def prune(
         _remove(folder)
     typer.echo(f"removed {len(folders)} folders, {_size(freed)}")
     next_step("mriad runs list")
+
+
+@app.command()
+def whois(
+    public: Annotated[str, typer.Argument(help="A name as the tracking store shows it: p-… or c-….")],
+    runs: Root = None,
+) -> None:
+    """Show which person or case of this runs root a public name stands for.
+
+    Example: mriad runs whois p-3f09c2a1b7
+    """
+    root = runs_root(runs)
+    found = true_names(root, public)
+    if not found:
+        raise DataError(
+            "no person or case of this runs root has this public name",
+            where={"name": public, "runs root": root.path},
+            remedy="give --runs the root of the run: its key made the name, no other root knows it",
+        )
+    for name in found:
+        typer.echo(name)
 
 
 def find(root: RunsRoot) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mriad.experiment.model import Experiment
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 def to_yaml(experiment: Experiment) -> str:
     """Return every value, defaults included, in the order of the sections."""
+    return plain_yaml(experiment.model_dump(mode="json"))
+
+
+def plain_yaml(value: Any) -> str:
+    """JSON values as YAML in their own order; text is literal, no variable in it is expanded again."""
     from ruamel.yaml import YAML
 
     writer = YAML(typ="safe", pure=True)
@@ -18,5 +23,5 @@ def to_yaml(experiment: Experiment) -> str:
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     writer.width = 118
     stream = io.StringIO()
-    writer.dump(experiment.model_dump(mode="json"), stream)
-    return stream.getvalue().replace("${", "$${")  # literal text: variables are expanded already
+    writer.dump(value, stream)
+    return stream.getvalue().replace("${", "$${")

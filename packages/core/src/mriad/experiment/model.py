@@ -85,6 +85,21 @@ class LabelsSection(Config):
         return {"anyOf": [handler(schema), {"type": "string", "enum": list(get_args(LabelKind))}]}
 
 
+class SparseSection(Config):
+    """A label budget: few labelled persons, or few annotated slices. Validation and test keep all labels."""
+
+    persons: int | None = Field(
+        None, ge=1, description="Training persons who keep their labels; null: all. A smaller number is a subset."
+    )
+    slices: float = Field(
+        1.0, gt=0, le=1, description="Fraction of the slices of each labelled scan that keeps its annotation."
+    )
+    axis: Literal["axial", "coronal", "sagittal"] = Field("axial", description="The plane of the slices.")
+    seed: int | None = Field(
+        0, description="Of who and which; the same for all variants. Null: the experiment's seed."
+    )
+
+
 class DataSection(Section):
     """Cases, targets, split and preprocessing."""
 
@@ -99,6 +114,13 @@ class DataSection(Section):
     )
     structures: dict[str, list[str]] = Field(
         default_factory=dict, description="Domain → structures annotated there; empty: all, in every domain."
+    )
+    same_person: list[Annotated[list[str], Field(min_length=2)]] = Field(
+        default_factory=list,
+        description="Names that mean one person, such as [[07, map-07]]; equal voxels are found without it.",
+    )
+    sparse: SparseSection | None = Field(
+        None, description="Use only a part of the training labels; what is left over is unlabelled data."
     )
     split: Split = Field(default="data.k_fold", validate_default=True)
     preprocessing: list[PreprocessingStep] = Field(default_factory=list)
@@ -121,6 +143,9 @@ class StreamSection(Config):
         "", description="Only cases of this domain; empty: the stream's name, where `data.domains` has it."
     )
     contrasts: list[str] = Field(default_factory=list, description="Only cases of these contrasts.")
+    balance: Literal["", "domain", "contrast", "person"] = Field(
+        "", description="Draw from each domain, contrast or person alike often; empty: each case once an epoch."
+    )
     sampler: Sampler | None = Field(None, description="How a patch is cut; none: the whole prepared volume.")
     augment: list[Augmenter] | None = Field(
         None,
@@ -195,6 +220,14 @@ class EvaluateSection(Config):
     reference: str = Field(
         "", description="Name of the label measured against; empty: the training target's."
     )
+    empty: Literal["exclude", "worst", "error"] = Field(
+        "exclude",
+        description="A metric without a value where prediction or reference is empty: no value (it counts as the "
+        "worst in comparisons), the worst value itself, or refuse.",
+    )
+    both_empty: Literal["exclude", "best"] = Field(
+        "exclude", description="Nothing to find and nothing found: no value, or that of a perfect prediction."
+    )
     stop_on: str = Field(
         "", description="Validation key that chooses the checkpoint; empty: the first metric's mean."
     )
@@ -232,6 +265,10 @@ class Experiment(Section):
     predict: PredictSection = Field(default_factory=lambda: PredictSection())
     evaluate: EvaluateSection = EvaluateSection()
     resources: ResourcesSection = ResourcesSection()
+    privacy: Literal["pseudonymise", "plain"] = Field(
+        "pseudonymise",
+        description="Whether tracking stores see persons and cases under public names only; changes no result.",
+    )
     stages: Stages = Field(
         default_factory=lambda: {"train": {"type": "core.train"}},
         description="Name → stage, or a block with `repeat: n as k` that holds stages.",

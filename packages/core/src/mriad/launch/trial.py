@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mriad.errors import LaunchError
@@ -22,7 +22,8 @@ from mriad.stages.graph import expand
 from mriad.stages.run import run_graph
 from mriad.stages.train import index_of
 from mriad.tracking.address import tracking_uri
-from mriad.tracking.record import CASES, EXPERIMENT, FIGURES, JsonlReporter, Reporters, RunRecord
+from mriad.tracking.privacy import PublicNames, public_names, read_names, write_names
+from mriad.tracking.record import CASES, EXPERIMENT, FIGURES, PUBLIC, JsonlReporter, Reporters, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,6 +51,8 @@ class Trial:
     folder: Path
     experiment: Experiment
     artefacts: Mapping[str, Artefact]
+    names: PublicNames = field(default_factory=PublicNames)
+    """How figures call cases and persons."""
 
     @property
     def predictor(self) -> Path:
@@ -88,7 +91,7 @@ class TrialOptions:
 
 def trial_id(experiment: Experiment) -> str:
     """The identity of a trial: resolved experiment, fold and seed. What only decides where it runs is left out."""
-    return fingerprint(experiment.model_dump(mode="json", exclude={"resources"}))
+    return fingerprint(experiment.model_dump(mode="json", exclude={"resources", "privacy"}))
 
 
 def overfitting(experiment: Experiment, count: int) -> Experiment:
@@ -144,7 +147,7 @@ def run_trial(experiment: Experiment, options: TrialOptions | None = None) -> Tr
             else stack.enter_context(make_launcher(given, root, tracking, _message(options)))
         )
         stack.enter_context(Lease(folder))
-        record = stack.enter_context(_start(experiment, options, folder, identity, name, launcher))
+        record = stack.enter_context(_start(experiment, options, root, folder, identity, name, launcher))
         reporter = Reporters(JsonlReporter(record), *([options.reporter] if options.reporter else []))
         if tracking:
             from mriad.tracking.sender import Sender
@@ -167,6 +170,7 @@ def _message(options: TrialOptions) -> Callable[[str], None]:
 def _start(
     experiment: Experiment,
     options: TrialOptions,
+    root: RunsRoot,
     folder: Path,
     identity: str,
     name: str,
@@ -177,6 +181,8 @@ def _start(
 
     later = bool(experiment.data.labels.from_)
     cases = gather_cases(experiment, index_of(experiment), experiment.fold, experiment.seed, later)
+    if experiment.privacy == "pseudonymise" and not experiment.data.dataset.generated:
+        write_names(make_folder(folder), public_names(root, cases.index))
     domains = ", ".join(cases.task.domains)
     facts = {"fold": str(experiment.fold), "seed": str(experiment.seed), "domain": domains}
     return RunRecord.start(
@@ -194,6 +200,7 @@ def _start(
             "split": split_fingerprint(cases),
             "cases": {side: len(ids) for side, ids in cases.split.items()},
             "persons": len(cases.index.persons),
+            "voxels": {c.id: fingerprint([s.fingerprint for s in c.channels.values()]) for c in cases.side("test")},
         },
         launch=launcher.describe(experiment.resources),
         place=options.place,
@@ -205,13 +212,21 @@ def _conclude(trial: Trial, record: RunRecord, root: RunsRoot, message: Callable
     tables = [a for a in trial.artefacts.values() if a.kind == "table"]
     if tables:
         shutil.copyfile(tables[-1].folder / TABLE, trial.folder / CASES)
+        parquet = (tables[-1].folder / TABLE).with_suffix(".parquet")
+        if parquet.exists():  # where pyarrow is installed
+            shutil.copyfile(parquet, (trial.folder / CASES).with_suffix(".parquet"))
         values = test_values(trial.summary)
         known = record.last()
         if any(repr(known.get(key)) != repr(value) for key, value in values.items()):  # NaN equals no NaN
             record.append(_last_step(trial), values)
     compute = compute_of(trial.artefacts)
     record.update(artefacts={n: str(a.folder) for n, a in trial.artefacts.items()}, links=_links(trial, root))
-    for failure in draw(trial):
+    failures, named = draw(trial, trial.folder / FIGURES)
+    names = read_names(trial.folder)
+    if names:  # before they are drawn again: none with true names is ever sent
+        record.update(named_figures=[path.name for path in named])
+        failures += draw(replace(trial, names=names), trial.folder / FIGURES / PUBLIC, named_only=True)[0]
+    for failure in failures:
         message(failure)
     record.finish({f"compute/{k}": v for k, v in compute.items()})
 
@@ -252,18 +267,23 @@ def _links(trial: Trial, root: RunsRoot) -> dict[str, str]:
     return links
 
 
-def draw(trial: Trial) -> list[str]:
-    """Let every installed figure draw the trial; return a line for each that could not.
+def draw(trial: Trial, folder: Path, *, named_only: bool = False) -> tuple[list[str], list[Path]]:
+    """Let every installed figure draw the trial into `folder`, or only those that name cases.
 
-    A picture that fails must not fail a run that may have trained for a week.
+    Returns a line for each that could not (a picture that fails must not fail a run that may have trained for a
+    week), and the pictures that name cases.
     """
     from mriad.interfaces import Figure
     from mriad.registry import registry
 
-    failures = []
+    failures, named = [], []
     for name in registry().names("figure"):
         try:
-            Figure.resolve({"type": name}).draw(trial, make_folder(trial.folder / FIGURES))
+            figure = Figure.resolve({"type": name})
+            if named_only and not figure.names_cases:
+                continue
+            drawn = figure.draw(trial, make_folder(folder))
+            named += drawn if figure.names_cases else []
         except Exception as error:  # any guest may raise anything
             failures.append(f"figure '{name}' was not drawn: {type(error).__name__}: {error}")
-    return failures
+    return failures, named

@@ -33,6 +33,10 @@ RUN, EXPERIMENT, METRICS, CASES, FIGURES = (
     "cases.csv",
     "figures",
 )
+PUBLIC = "public"
+"""Folder below `figures/`: those that name cases, drawn again with public names."""
+_SENT = (".png", ".html", ".zip")
+"""Endings of what belongs to a run below `figures/`; folders there stay on this machine."""
 _PROGRESS_S = 1.0
 
 
@@ -229,8 +233,15 @@ class RunRecord:
         return {key: points[-1][1] for key, points in self.history().items()}
 
     def figures(self) -> list[Path]:
-        """Pictures of the run, by name."""
-        return sorted((self.folder / FIGURES).glob("*.png"))
+        """Pictures of the run, its pages of one file and archives, by name."""
+        found = (self.folder / FIGURES).glob("*")
+        return sorted(path for path in found if path.suffix in _SENT)
+
+    def public_figures(self) -> list[Path]:
+        """Pictures that may be sent: of those that name cases, the ones with public names."""
+        public = {path.name: path for path in sorted((self.folder / FIGURES / PUBLIC).glob("*"))}
+        named = set(self.read().get("named_figures", []))  # empty where there is nothing to hide
+        return [path for path in self.figures() if path.name not in named] + list(public.values())
 
     def progress(self) -> tuple[int, int] | None:
         """(step, steps) as last reported, or None."""

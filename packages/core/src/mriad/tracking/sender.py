@@ -8,22 +8,27 @@ killed between sending and noting) is stored once.
 from __future__ import annotations
 
 import contextlib
+import json
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mriad.errors import MriadError
+from mriad.experiment.dump import plain_yaml
 from mriad.identity import fingerprint
 from mriad.launch.files import atomic_write_json, read_json
 from mriad.tracking.address import public
 from mriad.tracking.mlflow_store import MlflowStore, tags_of
+from mriad.tracking.privacy import read_names
 from mriad.tracking.record import CASES, EXPERIMENT, FIGURES, RUN, MetricRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from mriad.tracking.privacy import PublicNames
     from mriad.tracking.record import RunRecord
 
 SENT = "sent.json"
@@ -31,6 +36,8 @@ PERIOD_S = 2.0
 LAST_TRY_S = 30.0
 """How long the end of a run waits for what is still to be sent."""
 _LONGEST_PAUSE_S = 60.0
+_TELLING = ("experiment", "error", "data", "inputs", "launch", "tags", "links", "named_figures")
+"""Sections of `run.json` that may name cases."""
 
 
 @dataclass
@@ -55,7 +62,8 @@ def send(record: RunRecord, store: MlflowStore) -> bool:
         TrackingError: the store cannot be reached; what had been sent is noted.
         StorageError: the note cannot be written.
     """
-    known = record.read()
+    names = read_names(record.folder)
+    known = _public(record.read(), names)
     sent = _read(record, store)
     if sent.run_id and not store.is_run_of(sent.run_id, known["id"]):
         sent = Sent()  # the run was deleted there, or the database is another one
@@ -71,7 +79,7 @@ def send(record: RunRecord, store: MlflowStore) -> bool:
         _note(record, store, sent)
     _send_metrics(record, store, sent)
     if known["status"] != "running":
-        _send_files(record, store, sent)
+        _send_files(record, store, sent, names, known)
         _send_models(record, store, sent, known.get("models", []))
     state = f"{known['status']} {known['starts']}"
     if state != sent.status:
@@ -103,9 +111,11 @@ def _send_metrics(record: RunRecord, store: MlflowStore, sent: Sent) -> None:
         _note(record, store, sent)
 
 
-def _send_files(record: RunRecord, store: MlflowStore, sent: Sent) -> None:
+def _send_files(
+    record: RunRecord, store: MlflowStore, sent: Sent, names: PublicNames, known: dict[str, Any]
+) -> None:
     wanted = [(record.folder / name, "") for name in (EXPERIMENT, RUN, CASES)]
-    wanted += [(path, FIGURES) for path in record.figures()]
+    wanted += [(path, FIGURES) for path in record.public_figures()]
     for path, folder in wanted:
         if not path.is_file():
             continue
@@ -113,9 +123,33 @@ def _send_files(record: RunRecord, store: MlflowStore, sent: Sent) -> None:
         stamp = f"{state.st_size}-{state.st_mtime_ns}"
         name = f"{folder}/{path.name}" if folder else path.name
         if sent.files.get(name) != stamp:
-            store.send_file(sent.run_id, path, folder)
+            with _as_public(path, names, known) as shown:
+                store.send_file(sent.run_id, shown, folder)
             sent.files[name] = stamp
             _note(record, store, sent)
+
+
+@contextlib.contextmanager
+def _as_public(path: Path, names: PublicNames, known: dict[str, Any]) -> Iterator[Path]:
+    """The file itself, or a copy for the time of the block in which names are public ones."""
+    if not names or path.name not in (CASES, EXPERIMENT, RUN):
+        yield path  # figures are drawn with public names
+        return
+    if path.name == CASES:
+        text = names.table(path.read_text("utf-8"))
+    elif path.name == EXPERIMENT:
+        text = plain_yaml(known["experiment"])
+    else:
+        text = json.dumps(known, indent=2, ensure_ascii=False)
+    with tempfile.TemporaryDirectory() as folder:
+        shown = Path(folder) / path.name
+        shown.write_text(text, "utf-8")
+        yield shown
+
+
+def _public(known: dict[str, Any], names: PublicNames) -> dict[str, Any]:
+    """The content of `run.json` with public names."""
+    return {key: names.value(value) if key in _TELLING else value for key, value in known.items()}
 
 
 def _send_models(record: RunRecord, store: MlflowStore, sent: Sent, models: list[str]) -> None:
