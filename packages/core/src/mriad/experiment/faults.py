@@ -25,11 +25,11 @@ LONGEST_VALUE = 60
 """Characters of a refused value that are shown."""
 
 
-def faults_of(error: ValidationError, root: Node) -> list[Fault]:
+def faults_of(error: ValidationError, root: Node, model: type[BaseModel] = Experiment) -> list[Fault]:
     """Translate pydantic's errors into faults with the origins of `root`, the tree that was validated."""
     messages: dict[KeyPath, list[str]] = {}
     for line in error.errors(include_url=False):
-        path, message = _explain(line, root)
+        path, message = _explain(line, root, model)
         # The branches of a union are reported one by one, at one place: `epoch` is a word or a number.
         if message not in messages.setdefault(path, []):
             messages[path].append(message)
@@ -51,7 +51,7 @@ def _key(text: str) -> Key:
     return int(text) if text.isdigit() else text
 
 
-def report(faults: Iterable[Fault], source: object) -> ExperimentError:
+def report(faults: Iterable[Fault], source: object, what: str = "experiment") -> ExperimentError:
     """One error that lists every fault, in the order of the files, overrides last."""
     ordered = sorted(faults, key=_order)
     where = {
@@ -60,7 +60,7 @@ def report(faults: Iterable[Fault], source: object) -> ExperimentError:
     }
     count = f"{len(ordered)} faults" if len(ordered) > 1 else "a fault"
     return ExperimentError(
-        f"experiment {source} has {count}",
+        f"{what} {source} has {count}",
         where=where,
         remedy="`mriad schema --out F` tells an editor every key; `mriad plugins show TYPE` a component's",
     )
@@ -89,13 +89,13 @@ def _either(messages: list[str]) -> str:
     return "; or ".join(messages)
 
 
-def _explain(line: ErrorDetails, root: Node) -> tuple[KeyPath, str]:
+def _explain(line: ErrorDetails, root: Node, model: type[BaseModel]) -> tuple[KeyPath, str]:
     kind = line["type"]
     names_key = kind in ("extra_forbidden", "missing")
     path = _place(root, line["loc"][:-1] if names_key else line["loc"])
     if names_key:
         key = line["loc"][-1]
-        known = fields_at(root, path)
+        known = fields_at(root, path, model)
         path = (*path, key)
         if kind == "extra_forbidden":
             return path, _unknown(str(key), list(known), path)

@@ -20,7 +20,7 @@ from mriad.experiment.faults import faults_of, graph_faults, report, suggestion
 from mriad.experiment.merge import merge
 from mriad.experiment.model import Experiment
 from mriad.experiment.node import Fault, Node
-from mriad.experiment.override import override
+from mriad.experiment.override import assign, override
 from mriad.experiment.shape import resolve_paths
 from mriad.experiment.yaml_file import read_file
 from mriad.registry import registry
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mriad.experiment.node import KeyPath, Origin
+    from mriad.experiment.override import Assignment
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*:[A-Za-z0-9][A-Za-z0-9_.-]*")
 _VARIABLE = re.compile(
@@ -83,14 +84,28 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     return load_located(source, overrides).experiment
 
 
-def load_located(source: str | Path, overrides: Sequence[str] = ()) -> Loaded:
+def load_located(
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    laid: Sequence[Assignment] = (),
+    folder: Path | None = None,
+) -> Loaded:
     """`load`, with the origin of each value.
+
+    Args:
+        source: as for `load`.
+        overrides: as for `load`.
+        laid: values of another file, such as a variant of an ablation; they are laid on before `overrides`.
+        folder: what a relative `source` is relative to.
 
     Raises:
         ExperimentError: as `load`.
     """
-    path = find(source)
+    path = find(source, folder)
     root, faults = _read_chain(path, ())
+    root, more = assign(root, laid)
+    faults += more
     root, more = override(root, overrides)
     faults += more
     root = resolve_paths(_expand(root, (), faults))
@@ -168,6 +183,11 @@ def _read_chain(path: Path, below: tuple[Path, ...]) -> tuple[Node, list[Fault]]
         raise
     base, more = _read_chain(found, (*below, path))
     return merge(base, over), more + faults
+
+
+def expand_variables(root: Node, faults: list[Fault]) -> Node:
+    """Replace environment variables in every string of a tree; what is not set joins the faults."""
+    return _expand(root, (), faults)
 
 
 def _expand(node: Node, path: KeyPath, faults: list[Fault]) -> Node:

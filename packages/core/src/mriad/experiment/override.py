@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from mriad.experiment.merge import as_mapping, merge
 from mriad.experiment.node import Fault, Node, Origin
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from mriad.experiment.node import Key, KeyPath
 
+Assignment: TypeAlias = "tuple[tuple[str, ...], Node]"
+"""Keys from the top of a tree, and what is laid there."""
+
 
 def override(root: Node, sets: Sequence[str]) -> tuple[Node, list[Fault]]:
     """Apply `KEY=VALUE` texts (keys joined by dots, indices of lists as numbers) to a tree.
@@ -20,7 +23,7 @@ def override(root: Node, sets: Sequence[str]) -> tuple[Node, list[Fault]]:
     Those that choose a `type` come first, whatever their order, so that they do not wipe out the others.
     """
     faults: list[Fault] = []
-    parsed: list[tuple[tuple[str, ...], Node]] = []
+    parsed: list[Assignment] = []
     for text in sets:
         name, sign, value = text.partition("=")
         origin = Origin(override=text)
@@ -33,7 +36,14 @@ def override(root: Node, sets: Sequence[str]) -> tuple[Node, list[Fault]]:
         document = read_value(value, text)
         faults += document.faults
         parsed.append((keys, document.root))
-    for keys, node in sorted(parsed, key=lambda p: len(p[0]) if p[0][-1] == "type" else 1_000):
+    root, more = assign(root, parsed)
+    return root, faults + more
+
+
+def assign(root: Node, assignments: Sequence[Assignment]) -> tuple[Node, list[Fault]]:
+    """Lay values on a tree, each at its keys; those that choose a `type` come first."""
+    faults: list[Fault] = []
+    for keys, node in sorted(assignments, key=lambda a: len(a[0]) if a[0][-1] == "type" else 1_000):
         try:
             root = _assign(root, keys, node, ())
         except _NoSuchPlaceError as error:

@@ -29,9 +29,9 @@ Types: TypeAlias = "tuple[Any, ...]"
 """The annotations that a value may meet, unions taken apart."""
 
 
-def shape_at(root: Node, path: KeyPath) -> Types:
+def shape_at(root: Node, path: KeyPath, model: type[BaseModel] = Experiment) -> Types:
     """The annotations of the value at a path of an experiment; empty where the model knows nothing."""
-    annotations: Types = (Experiment,)
+    annotations: Types = (model,)
     node: Node | None = root
     for key in path:
         annotations = _descend(annotations, node, key)
@@ -39,18 +39,18 @@ def shape_at(root: Node, path: KeyPath) -> Types:
     return annotations
 
 
-def fields_at(root: Node, path: KeyPath) -> dict[str, FieldInfo]:
+def fields_at(root: Node, path: KeyPath, model: type[BaseModel] = Experiment) -> dict[str, FieldInfo]:
     """The fields that may stand at a path, by the names that YAML uses; empty where any key may stand."""
     node: Node | None = root
     for key in path:
         node = node.child(key) if node is not None else None
     known: dict[str, FieldInfo] = {}
-    for model in _models(shape_at(root, path), node):
-        known |= fields_of_model(model)
+    for found in _models(shape_at(root, path, model), node):
+        known |= fields_of_model(found)
         known |= {
-            n: f for n, f in fields_of_model(Experiment).items() if n in getattr(model, "overrides", ())
+            n: f for n, f in fields_of_model(Experiment).items() if n in getattr(found, "overrides", ())
         }
-    if not known and path and path[0] == "stages":
+    if not known and model is Experiment and path and path[0] == "stages":
         # A section that a stage overrides without naming a type: the experiment's own section has it.
         start = next((n for n, key in enumerate(path) if n and key in fields_of_model(Experiment)), None)
         known = fields_at(root, path[start:]) if start is not None else {}

@@ -1,0 +1,1 @@
+"""Ablations: variants × folds × seeds of one experiment, and how to compare them (DESIGN.md section 4)."""

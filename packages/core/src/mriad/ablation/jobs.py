@@ -1,0 +1,278 @@
+"""The units of work of an ablation: trials, and stages that several trials share."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mriad.errors import LaunchError, MriadError
+from mriad.identity import short
+from mriad.launch.files import RunsRoot
+from mriad.launch.lease import STALE_AFTER_S
+from mriad.stages.fingerprints import DataIdentity, fingerprints, identify
+from mriad.stages.graph import expand
+from mriad.stages.run import read_done, stage_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from mriad.ablation.plan import Plan, PlannedTrial
+    from mriad.experiment.model import Experiment
+    from mriad.launch.protocol import Launcher, LauncherName
+    from mriad.training.protocols import Reporter
+
+PATIENCE_S = STALE_AFTER_S + 10
+"""How long a job waits for a folder whose last owner may have been killed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Plain values, so that it travels to any process. `node`: the shared stage that is run; "" for a trial."""
+
+    id: str
+    name: str
+    experiment: dict[str, Any]
+    variant: str
+    fold: int
+    seed: int
+    node: str = ""
+    needs: tuple[str, ...] = ()
+    """Shared stages (ids of jobs) that must have ended."""
+    trials: int = 1
+    """How many trials need it."""
+    fixed: bool = False
+    """See `PlannedTrial.fixed`."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all jobs of an ablation have in common; picklable."""
+
+    runs: str
+    study: str
+    parent: str
+    """Folder of the ablation's own record."""
+    tracking: str = ""
+    launcher: str = "inline"
+    """The launcher inside a job: "ray" where it spans workers or has a GPU."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job went; `reason` is empty where it went well."""
+
+    id: str
+    name: str
+    reason: str = ""
+
+
+def trial_jobs(plan: Plan, shared: Mapping[str, Sequence[str]]) -> list[Job]:
+    """One job a trial. `shared`: id of the trial → ids of the shared stages that it needs."""
+    return [
+        Job(
+            id=trial.id,
+            name=f"{trial.variant} fold {trial.fold} seed {trial.seed}",
+            experiment=trial.experiment.model_dump(mode="json"),
+            variant=trial.variant,
+            fold=trial.fold,
+            seed=trial.seed,
+            needs=tuple(shared.get(trial.id, ())),
+            fixed=trial.fixed,
+        )
+        for trial in plan.trials
+    ]
+
+
+def shared_stages(plan: Plan) -> tuple[list[Job], dict[str, list[str]]]:
+    """Stages that at least two trials need, in an order in which they can run, and which trial needs which.
+
+    What only measures is never shared: it is cheap, and its table belongs to the trial.
+    """
+    known: dict[str, DataIdentity] = {}
+
+    def once(experiment: Experiment) -> DataIdentity:
+        from mriad.identity import fingerprint
+
+        key = fingerprint([experiment.data, experiment.seed, experiment.fold])
+        if key not in known:
+            known[key] = identify(experiment)
+        return known[key]
+
+    users: dict[str, list[str]] = defaultdict(list)
+    first: dict[str, tuple[PlannedTrial, str, set[str]]] = {}
+    for trial in plan.trials:
+        graph = expand(trial.experiment)
+        marks = fingerprints(graph, once)
+        for node in graph:
+            if node.kind == "table":
+                continue
+            mark = marks[node.name]
+            users[mark].append(trial.id)
+            first.setdefault(mark, (trial, node.name, {marks[name] for name in graph.upstream(node.name)}))
+    jobs: list[Job] = []
+    needed: dict[str, list[str]] = defaultdict(list)
+    for mark, ids in users.items():  # in the order of the graphs, so that inputs come first
+        if len(set(ids)) < 2:
+            continue
+        trial, stage, upstream = first[mark]
+        jobs.append(
+            Job(
+                id=mark,
+                name=f"{stage} (shared by {len(set(ids))} trials)",
+                experiment=trial.experiment.model_dump(mode="json"),
+                variant=trial.variant,
+                fold=trial.fold,
+                seed=trial.seed,
+                node=stage,
+                needs=tuple(other for other in upstream if len(set(users[other])) > 1),
+                trials=len(set(ids)),
+            )
+        )
+        for id_ in ids:
+            needed[id_].append(mark)
+    return jobs, dict(needed)
+
+
+def is_done(job: Job, root: RunsRoot) -> bool:
+    """Whether a job's result is there already."""
+    if job.node:
+        try:
+            return read_done(stage_folder(root.path, job.node, job.id), job.id) is not None
+        except MriadError:
+            return False  # damaged: run again, which says what is wrong
+    if job.fixed:
+        return False  # imported predictions may have changed; measuring them again is what tells
+
+    from mriad.launch.files import read_json
+    from mriad.tracking.record import CASES, RUN
+
+    folder = root.run(job.variant, job.id)
+    known = read_json(folder / RUN) or {}
+    return known.get("status") == "finished" and known.get("id") == job.id and (folder / CASES).is_file()
+
+
+def run_job(
+    job: Job, setting: Setting, launcher: Launcher | None = None, reporter: Reporter | None = None
+) -> Ended:
+    """Do the work of a job; what goes wrong is in its record and in what is returned."""
+    from pathlib import Path
+
+    from mriad.experiment.model import Experiment
+
+    try:
+        experiment = Experiment.model_validate(job.experiment)
+        root = RunsRoot(Path(setting.runs))
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                if job.node:
+                    _run_stage(job, experiment, setting, root, launcher, reporter)
+                else:
+                    _run_trial(job, experiment, setting, launcher, reporter)
+            except LaunchError as error:
+                # The process that had the folder was killed a moment ago, or goes on with it.
+                if "owner" not in error.where or time.monotonic() > until:
+                    raise
+                time.sleep(1.0)
+            else:
+                return Ended(job.id, job.name)
+    except Exception as error:  # one trial must not take the others down; the verdict names it
+        return Ended(job.id, job.name, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+
+
+def _run_trial(
+    job: Job,
+    experiment: Experiment,
+    setting: Setting,
+    launcher: Launcher | None,
+    reporter: Reporter | None,
+) -> None:
+    from pathlib import Path
+
+    from mriad.launch.trial import TrialOptions, run_trial
+    from mriad.tracking.record import RunRecord
+
+    run_trial(
+        experiment,
+        TrialOptions(
+            launcher=launcher or _name(setting),
+            runs=setting.runs,
+            tracking=setting.tracking or "off",
+            reporter=reporter,
+            parent=RunRecord(Path(setting.parent)),
+            study=setting.study,
+            tags={
+                **setting.tags,
+                "variant": job.variant,
+                "fold": str(job.fold),
+                "seed": "" if job.fixed else str(job.seed),
+            },
+        ),
+    )
+
+
+def _run_stage(
+    job: Job,
+    experiment: Experiment,
+    setting: Setting,
+    root: RunsRoot,
+    launcher: Launcher | None,
+    reporter: Reporter | None,
+) -> None:
+    """A shared stage with a record of its own, a child of the ablation like a trial."""
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from mriad.filehash import HASHES, remember_in
+    from mriad.launch.files import make_folder
+    from mriad.launch.lease import Lease
+    from mriad.launch.protocol import make_launcher
+    from mriad.stages.run import run_graph
+    from mriad.tracking.record import JsonlReporter, Reporters, RunRecord
+
+    remember_in(root.path / HASHES)
+    graph = expand(experiment)
+    folder = make_folder(root.run(f"{job.node}-shared", job.id))
+    with ExitStack() as stack:
+        used = launcher or stack.enter_context(make_launcher(_name(setting), root, setting.tracking))
+        stack.enter_context(Lease(folder))
+        record = stack.enter_context(
+            RunRecord.start(
+                folder,
+                id=job.id,
+                name=f"{job.node} {short(job.id)}",
+                kind="stage",
+                experiment=job.experiment,
+                parent=RunRecord(Path(setting.parent)),
+                study=setting.study,
+                tags={**setting.tags, "stage": job.node, "fold": str(job.fold), "trials": str(job.trials)},
+                launch=used.describe(experiment.resources),
+            )
+        )
+        told = Reporters(JsonlReporter(record), *([reporter] if reporter else []))
+        if setting.tracking:
+            from mriad.tracking.sender import Sender
+
+            stack.enter_context(Sender(record, setting.tracking, told.message))
+        run_graph(
+            graph,
+            fingerprints=fingerprints(graph),
+            runs=root.path,
+            reporter=told,
+            launcher=used,
+            only=job.node,
+        )
+        record.finish()
+
+
+def _name(setting: Setting) -> LauncherName:
+    return "ray" if setting.launcher == "ray" else "inline"
+
+
+def folder_of(job: Job, root: RunsRoot) -> Path:
+    """Where a job's record is."""
+    return root.run(f"{job.node}-shared", job.id) if job.node else root.run(job.variant, job.id)

@@ -1,0 +1,231 @@
+"""From an ablation to its trials: every variant × fold × seed as an experiment of its own, with its identity."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mriad.ablation.study import Study, StudyTrial
+from mriad.errors import ExperimentError, MriadError
+from mriad.experiment.load import load_located
+from mriad.experiment.node import located
+from mriad.experiment.unread import refuse_unread
+from mriad.identity import fingerprint
+from mriad.launch.trial import trial_id
+from mriad.stages.train import index_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from mriad.ablation.load import LoadedAblation
+    from mriad.ablation.model import Ablation
+    from mriad.experiment.model import Experiment
+    from mriad.experiment.override import Assignment
+    from mriad.launch.files import RunsRoot
+
+CONTROL_SEEDS = 1_000_003
+"""Added to the seeds of an A/A control, so that its trials are others than those that it repeats."""
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial before it is run. `seed` is the ablation's, which a control shares with what it repeats."""
+
+    variant: str
+    fold: int
+    seed: int
+    experiment: Experiment
+    fixed: bool = False
+    """Predictions made elsewhere: the same for every seed, so scored once a fold."""
+
+    @property
+    def id(self) -> str:
+        """The fingerprint of resolved experiment, fold and seed."""
+        return trial_id(self.experiment)
+
+    def at(self, root: RunsRoot) -> StudyTrial:
+        """The same with its folder."""
+        return StudyTrial(self.id, self.variant, self.fold, self.seed, root.run(self.variant, self.id))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of an ablation, in the order in which they start: seed by seed, fold by fold."""
+
+    ablation: Ablation
+    path: Path
+    trials: tuple[PlannedTrial, ...]
+    settings: Mapping[str, Mapping[str, Any]]
+    """Variant → the values that a grid gave it."""
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names, those that a grid made included, in the order of the file."""
+        return tuple(dict.fromkeys(trial.variant for trial in self.trials))
+
+    @property
+    def id(self) -> str:
+        """Identity of the ablation: its name. Variants, folds and seeds may join it later."""
+        return fingerprint(["ablation", self.ablation.name])
+
+    def study(self, root: RunsRoot) -> Study:
+        """The trials with their folders."""
+        first = self.trials[0].experiment
+        return Study(
+            name=self.ablation.name,
+            trials=[trial.at(root) for trial in self.trials],
+            description=self.ablation.description,
+            generated=first.data.dataset.generated,
+        )
+
+
+def make_plan(loaded: LoadedAblation) -> Plan:
+    """Resolve every variant and make its trials.
+
+    Raises:
+        ExperimentError: a variant is no valid experiment, two variants are the same experiment without being
+            marked as a control, or the trials do not measure what is to be compared; all variants in one
+            message.
+        SplitError: there are fewer persons than folds.
+        DataError: the data set cannot be read.
+    """
+    ablation = loaded.ablation
+    resolved: dict[str, Experiment] = {}
+    settings: dict[str, Mapping[str, Any]] = {}
+    faults: dict[str, str] = {}
+    for name, assignments, values in _variants(loaded):
+        settings[name] = values
+        try:
+            resolved[name] = _experiment(loaded, name, assignments)
+        except MriadError as error:
+            faults[name] = _told(error)
+    if faults:
+        raise ExperimentError(
+            f"{len(faults)} of {len(settings)} variants are not valid experiments",
+            where=faults,
+            remedy="correct the lines named; every variant is the base with its own fields laid over it",
+        )
+    _refuse_equal(ablation, resolved)
+    _refuse_unmeasured(ablation, resolved)
+    ablation.compare.check(tuple(resolved))
+    folds = _folds(ablation, resolved)
+    trials = tuple(
+        PlannedTrial(
+            name, fold, seed, _trial(ablation, name, experiment, fold, seed), _imported(ablation, name)
+        )
+        for seed, fold in itertools.product(ablation.seeds, folds)
+        for name, experiment in resolved.items()
+        if seed == ablation.seeds[0] or not _imported(ablation, name)
+    )
+    return Plan(ablation, loaded.path, trials, settings)
+
+
+def _variants(loaded: LoadedAblation) -> Iterator[tuple[str, list[Assignment], Mapping[str, Any]]]:
+    """Name, assignments and grid values of every variant; a grid makes several of one."""
+    for name, variant in loaded.ablation.variants.items():
+        written = loaded.assignments(variant.same_as or name)
+        grids = [grid for grid in loaded.ablation.grid if name in grid.variants]
+        axes = [(key, options) for grid in grids for key, options in grid.values.items()]
+        for chosen in itertools.product(*(options for _, options in axes)):
+            values = {key: value for (key, _), value in zip(axes, chosen, strict=True)}
+            label = "/".join([name, *(f"{key}={_short(value)}" for key, value in values.items())])
+            laid = [
+                (tuple(key.split(".")), located(value, loaded.root.origin)) for key, value in values.items()
+            ]
+            yield label, [*written, *laid], values
+
+
+def _short(value: Any) -> str:
+    return str(value["type"]) if isinstance(value, dict) and "type" in value else str(value).replace(" ", "")
+
+
+def _experiment(loaded: LoadedAblation, name: str, assignments: Sequence[Assignment]) -> Experiment:
+    """The base with the variant's fields, and what all variants share."""
+    ablation = loaded.ablation
+    common = [*loaded.section("budget"), *loaded.section("resources")]
+    if ablation.folds is not None:
+        split = located(ablation.folds.model_dump(mode="json"), loaded.root.origin)
+        common.append((("data", "split"), split))
+    laid = [*assignments, *common]
+    found = load_located(ablation.base, laid=laid, folder=loaded.path.parent).experiment
+    folder = ablation.variants[name.split("/")[0]].predictions
+    if folder is not None:
+        stage = {"type": "core.evaluate_imported", "predictions": str(folder)}
+        found = type(found).model_validate({**found.model_dump(mode="json"), "stages": {"measure": stage}})
+    refuse_unread(found)
+    return found
+
+
+def _trial(ablation: Ablation, name: str, experiment: Experiment, fold: int, seed: int) -> Experiment:
+    control = bool(ablation.variants[name.split("/")[0]].same_as)
+    own = seed + CONTROL_SEEDS if control else seed
+    return experiment.model_copy(update={"fold": fold, "seed": own, "name": _plain(name)})
+
+
+def _imported(ablation: Ablation, name: str) -> bool:
+    return ablation.variants[name.split("/")[0]].predictions is not None
+
+
+def _plain(name: str) -> str:
+    """A variant's name as that of an experiment."""
+    return "".join(c if c.isalnum() or c in "_.:-" else "_" for c in name)
+
+
+def _folds(ablation: Ablation, resolved: Mapping[str, Experiment]) -> list[int]:
+    """The folds that every variant has; without `folds` the base's one."""
+    first = next(iter(resolved.values()))
+    if ablation.folds is None:
+        return [first.fold]
+    counts: dict[str, int] = {}
+    for name, experiment in resolved.items():
+        counts[name] = experiment.data.split.folds_of(index_of(experiment))
+        experiment.data.split.build(index_of(experiment), 0, experiment.seed)  # refuses too few persons
+    if len(set(counts.values())) > 1:
+        raise ExperimentError(
+            "the variants do not have the same folds",
+            where=counts,
+            remedy="give them data sets of the same persons, or set `folds` to a number or a file",
+        )
+    return list(range(next(iter(counts.values()))))
+
+
+def _refuse_equal(ablation: Ablation, resolved: Mapping[str, Experiment]) -> None:
+    """Two names of one experiment would count one result twice."""
+    same: dict[str, list[str]] = defaultdict(list)
+    for name, experiment in resolved.items():
+        if not ablation.variants[name.split("/")[0]].same_as:
+            plain = experiment.model_dump(mode="json", exclude={"name", "description"})
+            same[fingerprint(plain)].append(name)
+    twice = [names for names in same.values() if len(names) > 1]
+    if twice:
+        raise ExperimentError(
+            "two variants are the same experiment",
+            where={names[0]: f"the same as {', '.join(names[1:])}" for names in twice},
+            remedy=f"change a field that counts, or mark a control: {{{twice[0][1]}: {{same_as: {twice[0][0]}}}}}",
+        )
+
+
+def _refuse_unmeasured(ablation: Ablation, resolved: Mapping[str, Experiment]) -> None:
+    """What is compared must be measured by every variant."""
+    lacking: dict[str, str] = {}
+    for name, experiment in resolved.items():
+        measured = [metric.key() for metric in experiment.evaluate.metrics]
+        missing = [key for key in ablation.compare.needs() if key not in measured]
+        if not measured:
+            lacking[name] = "evaluate.metrics is empty"
+        elif missing:
+            lacking[name] = f"{', '.join(missing)} not among evaluate.metrics ({', '.join(measured)})"
+    if lacking:
+        raise ExperimentError(
+            "variants do not measure what is to be compared",
+            where=lacking,
+            remedy="add the metrics to `evaluate.metrics` of the base, or correct `compare`",
+        )
+
+
+def _told(error: MriadError) -> str:
+    """An error of a variant in a few lines: each fault with its place."""
+    return "; ".join([error.what, *(f"{value}" for value in error.where.values())])

@@ -1,0 +1,126 @@
+"""`mriad ablate`: variants × folds × seeds, then one verdict."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mriad.cli.next_step import next_step
+from mriad.cli.train import LauncherChoice, Set, Tracking
+
+if TYPE_CHECKING:
+    from mriad.ablation.plan import Plan
+    from mriad.ablation.run import Outcome
+
+
+def ablate(
+    ablation: Annotated[
+        str, typer.Argument(help="A YAML file with `base:` and `variants:`, or PLUGIN:NAME.")
+    ],
+    overrides: Set = None,
+    launcher: Annotated[
+        LauncherChoice,
+        typer.Option("--launcher", help="Ray Tune (embedded or a cluster), or this machine without Ray."),
+    ] = LauncherChoice.RAY,
+    runs: Annotated[
+        Path | None, typer.Option("--runs", help="Where everything is written. [default: ./mriad-runs]")
+    ] = None,
+    tracking: Tracking = "",
+    at_once: Annotated[
+        int, typer.Option("--at-once", min=0, help="At most so many trials at a time; 0: as many as fit.")
+    ] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the trials, and what they need; run a few steps of one.")
+    ] = False,
+) -> None:
+    """Run every variant × fold × seed that is not finished, then compare the variants.
+
+    Example: mriad ablate ablation.yaml --dry-run
+
+    On a cluster: ray job submit --working-dir . -- mriad ablate ablation.yaml --runs /shared/mriad-runs
+    """
+    from mriad.ablation.load import load_ablation
+    from mriad.ablation.plan import make_plan
+    from mriad.environment import quiet
+
+    quiet()
+    plan = make_plan(load_ablation(ablation, overrides or ()))
+    if dry_run:
+        _dry_run(plan, runs, ablation)
+        return
+    from mriad.ablation.run import AblationOptions, run_ablation
+
+    options = AblationOptions(
+        launcher="ray" if launcher is LauncherChoice.RAY else "inline",
+        runs=runs,
+        tracking=tracking,
+        at_once=at_once,
+        message=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    try:
+        outcome = run_ablation(plan, options)
+    except KeyboardInterrupt:
+        print("interrupted; finished trials and the last checkpoints are kept", file=sys.stderr)
+        next_step(f"mriad ablate {ablation}", "go on from there")
+        raise typer.Exit(130) from None
+    _report(outcome, runs)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _report(outcome: Outcome, runs: Path | None) -> None:
+    for line in outcome.verdict:
+        print(line)
+    for end in outcome.failed:
+        print(f"failed: {end.name}: {end.reason}", file=sys.stderr)
+    print(f"\nablation  {outcome.folder}")
+    flag = f" --runs {runs}" if runs else ""
+    if outcome.failed:
+        next_step("the same command again", "runs what failed; finished trials are kept")
+    next_step(f"mriad ui{flag}", "the same in MLflow: one run a trial below the ablation")
+
+
+def _dry_run(plan: Plan, runs: Path | None, given: str) -> None:
+    """The trials, what is shared, and time, memory and disk from a few real steps of the first variant."""
+    from mriad.ablation.jobs import is_done, shared_stages, trial_jobs
+    from mriad.cli.train import _duration
+    from mriad.launch.estimate import estimate
+    from mriad.launch.files import runs_root
+    from mriad.launch.protocol import visible_cpus
+
+    root = runs_root(runs)
+    stages, needed = shared_stages(plan)
+    jobs = trial_jobs(plan, needed)
+    todo = [job for job in jobs if not is_done(job, root)]
+    folds, seeds = sorted({j.fold for j in jobs}), sorted({j.seed for j in jobs})
+    factors = f"{len(plan.variants)} variants × {len(folds)} folds × {len(seeds)} seeds"
+    print(f"{plan.ablation.name}: {len(jobs)} trials = {factors}")
+    for name in plan.variants:
+        values = ", ".join(f"{k}={v}" for k, v in plan.settings.get(name, {}).items())
+        print(f"  {name}{'  (' + values + ')' if values else ''}")
+    for stage in stages:
+        print(f"  shared stage {stage.node}: needed by {stage.trials} trials, run once")
+    print(f"{len(jobs) - len(todo)} finished before, {len(todo)} to run")
+    imported = {n for n, v in plan.ablation.variants.items() if v.predictions is not None}
+    trained = next((t for t in plan.trials if t.variant not in imported), None)
+    if trained is not None and todo:
+        resources = trained.experiment.resources
+        device = "cuda:0" if resources.gpus else "cpu"
+        found = estimate(trained.experiment, root.store, device)
+        at_once = max(1, visible_cpus() // (resources.workers * resources.cpus))
+        each = found.step_seconds * found.steps
+        parent = next(p for p in (root.path, *root.path.parents) if p.exists())
+        print(
+            f"a trial        {_duration(each)} of training ({found.steps:,} steps of {found.step_seconds:.3g} s)"
+        )
+        print(
+            f"all of them    {_duration(each * len(todo) / at_once)} with {at_once} at once on this machine"
+        )
+        print(f"peak memory    {found.peak_memory_bytes / 2**30:.2f} GiB a trial")
+        free = shutil.disk_usage(parent).free / 2**30
+        print(f"prepared data  {found.prepared_bytes / 2**30:.2f} GiB of disk; {free:.0f} GiB are free")
+    next_step(f"mriad ablate {given}", "run them")
