@@ -1,14 +1,17 @@
 """NIfTI files in and out: every voxel that mriad reads from or writes to an image file passes here.
 
-Sizes are checked against the file before anything is allocated; what is written lies in the grid of a given
-file or `Grid` and is renamed into place when complete. nibabel is imported when it is first needed.
+Sizes are checked against the file before anything is allocated, and no more is decompressed than the header
+claims; what is written lies in the grid of a given file or `Grid` and is renamed into place when complete. nibabel
+is imported when it is first needed.
 """
 
 from __future__ import annotations
 
 import gzip
 import importlib
+import io
 import math
+import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,8 @@ from mriad.atomic import atomic_file
 from mriad.errors import DataError, ShapeError, StorageError
 from mriad.filehash import file_sha256
 from mriad.geometry import Grid
+from mriad.inflate import inflate
+from mriad.memory import memory_bytes, readable_bytes
 from mriad.vocabulary import Volume
 
 if TYPE_CHECKING:
@@ -75,16 +80,14 @@ def read_volume(path: Path | str, stacked: bool = False) -> Volume:
     or (S, X, Y, Z) of a 4D file if `stacked`. A 4D file with one time point counts as 3D.
 
     Raises:
-        DataError: missing, truncated, not a NIfTI, 4D where 3D is meant, or values that are NaN or infinite.
+        DataError: missing, truncated, damaged, not a NIfTI, larger than the memory, 4D where 3D is meant, or values
+            that are NaN or infinite.
     """
     image = _open(path)
     grid = _grid(path, image, stacked)
+    _require_memory(path, image)
     try:
-        slope, inter = image.dataobj.slope, image.dataobj.inter
-        if (slope, inter) == (1.0, 0.0):
-            data = np.asarray(image.dataobj.get_unscaled())
-        else:
-            data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+        data = _voxels(Path(path), image)
     except _BROKEN as error:
         raise _unreadable(path, error) from error
     if data.ndim > 3:
@@ -107,14 +110,48 @@ def read_volume(path: Path | str, stacked: bool = False) -> Volume:
     return Volume(data, grid)
 
 
+def _voxels(path: Path, image: Any) -> NDArray[Any]:
+    """The voxels as the header scales them, in the order of the file: the first axis runs fastest."""
+    proxy = image.dataobj
+    shape, dtype, offset = proxy.shape, proxy.dtype, int(proxy.offset)
+    scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
+    if path.name.endswith(".gz"):
+        raw = inflate(path, offset + math.prod(shape) * dtype.itemsize)
+        if not scaled:
+            return np.frombuffer(raw, dtype, offset=offset).reshape(shape, order="F")
+        kind = importlib.import_module("nibabel.arrayproxy").ArrayProxy
+        proxy = kind(io.BytesIO(raw.data), (shape, dtype, offset, proxy.slope, proxy.inter))
+    return np.asarray(proxy, dtype=np.float32) if scaled else np.asarray(proxy.get_unscaled())
+
+
+def _require_memory(path: Path | str, image: Any) -> None:
+    """Refuse what cannot be held: a gzip file may well expand to what its header claims, a thousandfold."""
+    needed, there = math.prod(image.shape) * image.get_data_dtype().itemsize, memory_bytes()
+    if there is not None and needed > there:
+        raise DataError(
+            "the image is larger than the memory of this machine",
+            where={
+                "file": str(path),
+                "header claims": f"{'×'.join(map(str, image.shape))} voxels, {readable_bytes(needed)}",
+                "memory": readable_bytes(there),
+            },
+            remedy="if that is not its size, the header is damaged: copy or export the file again",
+        )
+
+
 def _open(path: Path | str) -> Any:
     """Open a NIfTI file lazily and check what its header claims."""
     nib = _nibabel()
     path = Path(path)
-    if not path.is_file():
+    try:
+        there, is_file = path.exists(), path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
         raise DataError(
-            "a file is meant, not a folder" if path.exists() else "there is no such file",
-            where={"file": str(path)},
+            "a file cannot be opened", where={"file": str(path), "reason": error.strerror or str(error)}
+        ) from error
+    if not is_file:
+        raise DataError(
+            "a file is meant, not a folder" if there else "there is no such file", where={"file": str(path)}
         )
     if not path.name.endswith(_ENDINGS):
         raise DataError(
@@ -175,14 +212,54 @@ def _grid(path: Path | str, image: Any, stacked: bool) -> Grid:
             },
             remedy="split it into one file a channel or time point, and name each as a channel",
         )
+    _require_voxel_size(path, image)
     try:
-        return Grid.of(shape[:3], image.affine)
+        grid = Grid.of(shape[:3], image.affine)
+        _compare_forms(path, image.header, grid)
+        return grid
     except ValueError as error:
         raise DataError(
             "the header has no usable affine",
             where={"file": str(path), "reason": str(error)},
             remedy="repair qform and sform; without them voxels have no place",
         ) from error
+
+
+def _require_voxel_size(path: Path | str, image: Any) -> None:
+    """Refuse a voxel size of 0 where nothing else gives it; nibabel would make it 1 mm. Of a negative one the size
+    is meant (NIfTI-1 standard: positive), which nibabel takes.
+    """
+    if int(image.header["sform_code"]) > 0:
+        return
+    with image.file_map["image"].get_prepare_fileobj("rb") as file:
+        stored = type(image.header).from_fileobj(file, check=False)["pixdim"][1:4]
+    if not np.all(np.isfinite(stored) & (stored != 0)):
+        raise DataError(
+            "the header has no voxel size",
+            where={
+                "file": str(path),
+                "pixdim": " × ".join(f"{float(v):g}" for v in stored) + " mm",
+                "expected": "a size above 0 along each axis, or an sform",
+            },
+            remedy="export the file again, or set the size that you know",
+        )
+
+
+def _compare_forms(path: Path | str, header: Any, grid: Grid) -> None:
+    """Warn where sform and qform place a voxel more than half a voxel apart; the NIfTI standard allows both.
+
+    nibabel uses the sform where its code is set, and so does mriad.
+    """
+    if int(header["qform_code"]) <= 0 or int(header["sform_code"]) <= 0:
+        return
+    apart = Grid.of(grid.shape, header.get_qform()).distance(grid)
+    if apart > 0.5 * min(grid.spacing):
+        warnings.warn(
+            f"{path}: sform and qform differ by up to {apart:.3g} mm; the sform is used "
+            f"(codes: sform {int(header['sform_code'])}, qform {int(header['qform_code'])})",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def write_like(

@@ -7,7 +7,7 @@ that fits nothing is computed once for all folds, and a fitted one once a fold.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -46,7 +46,12 @@ FORMAT = 1
 
 
 def load_sample(
-    case: Case, channels: Sequence[str], label_name: str | None, kind: LabelKind, label_set: LabelSet
+    case: Case,
+    channels: Sequence[str],
+    label_name: str | None,
+    kind: LabelKind,
+    label_set: LabelSet,
+    whole: LabelSet | None = None,
 ) -> Sample:
     """Read one case on its own grid, unprocessed.
 
@@ -55,6 +60,8 @@ def load_sample(
             Y, Z).
         label_name: which of the case's labels becomes the target; None or kind "none": no target.
         kind: "soft" gives a float target, every other kind an integer one; see `mriad.encoding`.
+        label_set: of the target.
+        whole: of the data set, where the target is a part of it; default: `label_set`.
 
     Raises:
         LabelGeometryError: channels or label do not lie on one grid (to 0.001 mm).
@@ -71,17 +78,31 @@ def load_sample(
         target = validity = None
         if label is not None and drawn is not None:
             require_same_grid("label", drawn.grid, first.grid, label.source.location)
-            mask = label.validity.read() if label.validity else None
-            if mask is not None and label.validity is not None:
-                require_same_grid("validity", mask.grid, first.grid, label.validity.location)
             target, validity = encode_label(
-                drawn.data, label.kind, kind, label_set, mask.data if mask else None, label.source.location
+                drawn.data,
+                label.kind,
+                kind,
+                label_set,
+                _beside("validity", label.validity, first.grid),
+                label.source.location,
+                confidence=_beside("confidence", label.confidence, first.grid),
+                annotated=label.annotated,
+                whole=whole,
             )
     except MriadError as error:
         called = case.id + (f", contrast {case.contrast}" if case.contrast else "")
         raise failure(called, error) from error
     person, contrast, domain = case.person, case.contrast, case.domain
     return Sample(case.id, image, first.grid, target, validity, None, person, contrast, domain)
+
+
+def _beside(what: str, source: Source | None, grid: Grid) -> NDArray[Any] | None:
+    """Voxels of what goes with a label, on the image's grid; None without a source."""
+    if source is None:
+        return None
+    volume = source.read()
+    require_same_grid(what, volume.grid, grid, source.location)
+    return volume.data
 
 
 def prepare_volumes(
@@ -131,7 +152,16 @@ def apply_steps(
             ) from error
         _fits(after, called)
         sample = after
-    return sample
+    return _in_order(sample)
+
+
+def _in_order(sample: Sample) -> Sample:
+    """The arrays in C order; a step may leave a view or axes that are permuted in memory."""
+    arrays = {n: getattr(sample, n) for n in ("image", "target", "validity", "field")}
+    moved: dict[str, Any] = {
+        n: np.ascontiguousarray(a) for n, a in arrays.items() if a is not None and not a.flags.c_contiguous
+    }
+    return replace(sample, **moved) if moved else sample
 
 
 def _fits(sample: Sample, step: str) -> None:
@@ -148,7 +178,7 @@ def _fits(sample: Sample, step: str) -> None:
 @dataclass(frozen=True)
 class Recipe:
     """What turns a case into a prepared sample; picklable. `parameters` has one entry a step, None if
-    unfitted.
+    unfitted. `domain_sets`: label sets of domains that segment only a part of `label_set`.
     """
 
     channels: tuple[str, ...]
@@ -158,6 +188,11 @@ class Recipe:
     steps: tuple[PreprocessingStep, ...] = ()
     parameters: tuple[Parameters, ...] = ()
     store: SampleStore | None = None
+    domain_sets: Mapping[str, LabelSet] = field(default_factory=dict)
+
+    def set_of(self, case: Case) -> LabelSet:
+        """The label set of the case's target."""
+        return self.domain_sets.get(case.domain, self.label_set)
 
     def labelled(self, case: Case) -> bool:
         """Whether the case has the label that becomes the target."""
@@ -173,7 +208,7 @@ class Recipe:
                 "channels": [
                     case.channels[name].fingerprint for name in self.channels if name in case.channels
                 ],
-                "label": label and self._label_identity(label),
+                "label": label and self._label_identity(label, self.set_of(case)),
                 "steps": [
                     {"config": step, "version": step.version, "parameters": dict(fitted) if fitted else None}
                     for step, fitted in zip(self.steps[:count], self.parameters[:count], strict=True)
@@ -181,15 +216,22 @@ class Recipe:
             }
         )
 
-    def _label_identity(self, label: Label) -> dict[str, Any]:
-        return {
+    def _label_identity(self, label: Label, label_set: LabelSet) -> dict[str, Any]:
+        known: dict[str, Any] = {
             "source": label.source.fingerprint,
             "stored": label.kind,
             "wanted": self.kind,
             "validity": label.validity.fingerprint if label.validity else None,
-            "structures": [s.value for s in self.label_set.structures],
-            "ignore": list(self.label_set.ignore),
+            "structures": [s.value for s in label_set.structures],
+            "ignore": list(label_set.ignore),
         }
+        if label.confidence is not None:
+            known["confidence"] = label.confidence.fingerprint
+        if label.annotated is not None:
+            known |= {"annotated": list(label.annotated), "names": list(label_set.names)}
+        if label_set is not self.label_set:
+            known |= {"background": list(label_set.background), "of": list(self.label_set.names)}
+        return known
 
     def sample(self, case: Case, steps: int | None = None) -> Sample:
         """The prepared case after the first `steps` steps (default: all), from the store or made (and
@@ -212,7 +254,7 @@ class Recipe:
                 self.sample(case, fitted), self.steps[fitted:count], self.parameters[fitted:count], fitted
             )
         label = self.label_name if self.labelled(case) else None
-        sample = load_sample(case, self.channels, label, self.kind, self.label_set)
+        sample = load_sample(case, self.channels, label, self.kind, self.set_of(case), self.label_set)
         return apply_steps(sample, self.steps[:count], self.parameters[:count])
 
 
@@ -377,4 +419,6 @@ def _stack(volumes: Mapping[str, Volume], grid: Grid) -> NDArray[np.float32]:
                 remedy="look at the file; an empty export or a wrong path is the usual cause",
             )
         rows.append(row)
+    if len(rows) == 1:
+        return rows[0][None]  # one channel needs no copy
     return np.stack(rows) if rows else np.empty((0, *grid.shape), np.float32)

@@ -1,15 +1,19 @@
-"""Interpolation between two grids that share axes and centre; imports scipy."""
+"""Interpolation between two grids that share axes and centre, separately along each axis; imports scipy."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 
+from mriad_data.axis_weights import average_weights, image_weights, label_weights, nearest
+from mriad_data.banded import multiply
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mriad.geometry import Grid
     from numpy.typing import NDArray
 
@@ -23,72 +27,106 @@ class Lattice:
     Beyond the centres of the outermost voxels their value is held (there is at most half a voxel).
     """
 
+    old: tuple[int, int, int]
     shape: tuple[int, int, int]
     ratio: tuple[float, float, float]
     offset: tuple[float, float, float]
-    sigma: tuple[float, float, float]
-    """Gaussian before sampling, in old voxels."""
 
     @classmethod
-    def between(cls, old: Grid, new: Grid, antialias: bool) -> Lattice:
+    def between(cls, old: Grid, new: Grid) -> Lattice:
         """The lattice from one grid to another with the same directions and centre."""
         ratio = [b / a for a, b in zip(old.spacing, new.spacing, strict=True)]
         offset = [(n - 1) / 2 - r * (m - 1) / 2 for n, m, r in zip(old.shape, new.shape, ratio, strict=True)]
-        sigma = [max(r - 1, 0) / 2 if antialias else 0.0 for r in ratio]
-        return cls(new.shape, tuple(ratio), tuple(offset), tuple(sigma))  # type: ignore[arg-type]
+        return cls(old.shape, new.shape, tuple(ratio), tuple(offset))  # type: ignore[arg-type]
 
-    def image(self, data: NDArray[Any], order: int) -> NDArray[np.float32]:
-        """A spline of `order` through the (smoothed) values."""
-        return self._sample(self._smooth(data) if order else data.astype(np.float32), order)
+    def image(
+        self,
+        data: NDArray[Any],
+        orders: Sequence[int],
+        antialias: bool = False,
+        average: bool = False,
+        out: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """A spline of `orders[axis]` along each axis (0: nearest).
+
+        Args:
+            data: (X, Y, Z).
+            orders: one an axis.
+            antialias: smooth an axis that gets r times coarser with a Gaussian of σ = (r − 1)/2 old voxels first.
+            average: instead take the mean over each new voxel's thickness along such an axis.
+            out: C-contiguous array to write into; made if absent.
+        """
+
+        def weights(axis: int) -> NDArray[np.float64]:
+            at, ratio, order = self._at(axis), self.ratio[axis], orders[axis]
+            if average and order and ratio > 1:
+                return average_weights(*at)
+            sigma = max(ratio - 1, 0) / 2 if antialias and order else 0.0
+            return image_weights(*at, order, sigma)
+
+        return multiply(data, {axis: weights(axis) for axis in self._changed()}, out)
 
     def nearest(self, data: NDArray[Any]) -> NDArray[Any]:
         """The value of the nearest voxel; any data type, no new value."""
-        picks = [
-            np.clip(np.floor(o + r * np.arange(m) + 0.5).astype(int), 0, n - 1)
-            for o, r, m, n in zip(self.offset, self.ratio, self.shape, data.shape, strict=True)
-        ]
-        return np.ascontiguousarray(data[np.ix_(*picks)])
+        return np.ascontiguousarray(data[np.ix_(*(nearest(*self._at(axis)) for axis in range(3)))])
 
-    def soft(self, channels: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-        """Linear, channel by channel (S, X, Y, Z); 0 where nothing is annotated."""
-        total = self._weight(valid)
+    def soft(
+        self, channels: NDArray[Any], valid: NDArray[np.bool_] | None, orders: Sequence[int] = (1, 1, 1)
+    ) -> NDArray[np.float32]:
+        """Channel by channel (S, X, Y, Z) by `label_weights`; 0 where nothing is annotated."""
+        weights = self._label(orders)
+        total = None if valid is None else multiply(valid, weights)
         out = np.zeros((len(channels), *self.shape), np.float32)
         for row, channel in zip(out, channels, strict=True):
-            part = self._linear(channel if valid is None else np.where(valid, channel, 0))
-            row[...] = np.clip(part if total is None else part / np.maximum(total, _TIE), 0, 1)
+            part = multiply(channel if valid is None else np.where(valid, channel, 0), weights)
+            np.clip(part if total is None else part / np.maximum(total, _TIE), 0, 1, out=row)
         return out
 
-    def hard(self, labels: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[Any]:
-        """The label whose mask, interpolated linearly, weighs most; background where nothing is annotated."""
+    def hard(
+        self, labels: NDArray[Any], valid: NDArray[np.bool_] | None, orders: Sequence[int] = (1, 1, 1)
+    ) -> NDArray[Any]:
+        """The label whose mask weighs most by `label_weights`; background where nothing is annotated.
+
+        Ties go to the background, then to the lower label.
+        """
+        weights = self._label(orders)
+        counted = labels if valid is None else np.where(valid, labels, 0)
+        background = labels == 0 if valid is None else valid & (labels == 0)
+        best = multiply(background, weights)
         out = np.zeros(self.shape, labels.dtype)
-        counted = labels if valid is None else np.where(valid, labels, -1)
-        best = self._linear(counted == 0)
-        for label in np.unique(labels[labels > 0]):
-            weight = self._linear(counted == label)
-            wins = weight > best + _TIE
-            out[wins] = label
-            best = np.where(wins, weight, best)
+        present = np.unique(counted[counted > 0])
+        numbered = np.searchsorted(present, counted).astype(np.int32) + (counted > 0)
+        # Each structure within its own box: many are small.
+        for label, box in zip(present, ndimage.find_objects(numbered), strict=True):
+            there, part = self._reached(weights, box)
+            weight = multiply(counted[box] == label, part)
+            here = best[there]
+            wins = weight > here + _TIE
+            out[there][wins] = label
+            here[wins] = weight[wins]
         return out
 
-    def _weight(self, valid: NDArray[np.bool_] | None) -> NDArray[np.float32] | None:
-        return None if valid is None else self._linear(valid)
+    def _reached(
+        self, weights: dict[int, NDArray[np.float64]], box: tuple[slice, slice, slice]
+    ) -> tuple[tuple[slice, ...], dict[int, NDArray[np.float64]]]:
+        """The new voxels that take from a box of old ones, and the weights between the two."""
+        there, part = list(box), {}
+        for axis, matrix in weights.items():
+            columns = matrix[:, box[axis]]
+            rows = np.flatnonzero(columns.any(1))
+            there[axis] = slice(rows[0], rows[-1] + 1) if rows.size else slice(0, 0)
+            part[axis] = columns[there[axis]]
+        return tuple(there), part
 
-    def _linear(self, data: NDArray[Any]) -> NDArray[np.float32]:
-        return self._sample(self._smooth(data), 1)
+    def _label(self, orders: Sequence[int]) -> dict[int, NDArray[np.float64]]:
+        return {
+            axis: label_weights(*self._at(axis)) if orders[axis] else image_weights(*self._at(axis), 0, 0.0)
+            for axis in self._changed()
+        }
 
-    def _smooth(self, data: NDArray[Any]) -> NDArray[np.float32]:
-        data = data.astype(np.float32)
-        return ndimage.gaussian_filter(data, self.sigma, mode="nearest") if any(self.sigma) else data
+    def _changed(self) -> list[int]:
+        """Axes that are resampled; the others are as they were."""
+        return [a for a in range(3) if (self.old[a], self.ratio[a]) != (self.shape[a], 1.0)]
 
-    def _sample(self, data: NDArray[np.float32], order: int) -> NDArray[np.float32]:
-        if order == 0:
-            return self.nearest(data)
-        with warnings.catch_warnings():
-            # scipy announces on every call that the meaning of a 1-D matrix changed in 2016.
-            warnings.filterwarnings(
-                "ignore", message="The behavior of affine_transform", category=UserWarning
-            )
-            out: NDArray[np.float32] = ndimage.affine_transform(
-                data, self.ratio, self.offset, self.shape, np.float32, order, mode="nearest"
-            )
-        return out
+    def _at(self, axis: int) -> tuple[int, int, float, float]:
+        return self.old[axis], self.shape[axis], self.ratio[axis], self.offset[axis]

@@ -24,7 +24,8 @@ class Orient(PreprocessingStep):
 
     An oblique image keeps its obliqueness: its axes are the ones *nearest* to the named directions.
     Letters name where an axis points *to*, as nibabel and MONAI do; the spinal cord toolbox names where
-    it comes *from*, so that its "RPI" is "LAS" here.
+    it comes *from*, so that its "RPI" is "LAS" here. Axes are permuted without moving a byte: only a flip copies,
+    in the order in which the voxels lie in memory, and `mriad.preparation` brings the end of a chain into C order.
     """
 
     type: Literal["data.orient"] = "data.orient"
@@ -52,7 +53,8 @@ class Orient(PreprocessingStep):
                 return None
             moved = array.transpose(0, *(axis + 1 for axis in order))
             steps = tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)
-            return np.ascontiguousarray(moved[(slice(None), *steps)])
+            # torch knows no negative strides, so a flip is a copy; "K" keeps it sequential.
+            return np.array(moved[(slice(None), *steps)], order="K") if any(flips) else moved
 
         image = turn(sample.image)
         assert image is not None

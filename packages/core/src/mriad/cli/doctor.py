@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import shutil
@@ -17,6 +16,7 @@ import typer
 from mriad.atomic import atomic_file
 from mriad.cli.next_step import next_step
 from mriad.errors import StorageError
+from mriad.memory import memory_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,19 +86,6 @@ def machine() -> Iterator[Finding]:
         yield Finding(
             "note" if little else "ok", "memory", f"{gib:.1f} GiB" + (" is little" if little else "")
         )
-
-
-def memory_bytes() -> int | None:
-    """Memory of the machine, or of the control group if that is less; None where it cannot be known."""
-    found: list[int] = []
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
-        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        limit = Path("/sys/fs/cgroup") / name
-        text = limit.read_text().strip() if limit.is_file() else ""
-        if text.isdigit():
-            found.append(int(text))
-    return min(found) if found else None
 
 
 def gpu() -> Iterator[Finding]:
