@@ -43,7 +43,7 @@ def write_manifest(folder: Path | str, index: CaseIndex) -> Path:
     return folder / TABLE
 
 
-_ORDER = ("image", "label", "kind", "validity", "number")
+_ORDER = ("image", "label", "kind", "validity", "confidence", "annotated", "annotation", "number")
 
 
 def _row(case: Case, folder: Path) -> dict[str, str]:
@@ -54,6 +54,11 @@ def _row(case: Case, folder: Path) -> dict[str, str]:
         row[f"kind:{name}"] = label.kind
         if label.validity is not None:
             row[f"validity:{name}"] = _file(case, label.validity, folder)
+        if label.confidence is not None:
+            row[f"confidence:{name}"] = _file(case, label.confidence, folder)
+        if label.annotated is not None:
+            row[f"annotated:{name}"] = "; ".join(label.annotated)
+    row |= {f"annotation:{name}": _file(case, source, folder) for name, source in case.annotations.items()}
     return row | {f"number:{key}": repr(value) for key, value in case.numbers.items()}
 
 

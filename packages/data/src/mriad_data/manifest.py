@@ -1,7 +1,9 @@
 """`data.manifest`: cases from a table (CSV, TSV or YAML) that names files.
 
 Columns: `id`, `person`, `session`, `contrast`, `domain`, `image:<channel>`, `label:<name>`, `kind:<name>`
-(kind of that label), `validity:<name>` (mask of what is annotated), `number:<key>` (a reference number).
+(kind of that label), `validity:<name>` (mask of what is annotated), `confidence:<name>` (of a pseudo-label, 0 to 1),
+`annotated:<name>` (structures that were looked for, separated by `;`; empty: all),
+`annotation:<name>` (a label map that is no target, such as `annotation:levels`), `number:<key>` (a reference number).
 An empty cell means: this case has none. A YAML manifest holds rows with the same keys under `cases:`, and
 may hold `root`, `structures`, `ignore`.
 """
@@ -11,25 +13,28 @@ from __future__ import annotations
 import csv
 import difflib
 import importlib.util
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from mriad.errors import DataError
-from mriad.images import FileSource
 from mriad.interfaces import Dataset
-from mriad.vocabulary import Case, CaseIndex, Label, LabelKind, LabelSet
+from mriad.vocabulary import LabelKind, LabelSet
 from pydantic import Field, model_validator
 
+from mriad_data.faults import Faults
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mriad.vocabulary import CaseIndex
 
 PLAIN = ("id", "person", "session", "contrast", "domain")
-PREFIXED = ("image", "label", "kind", "validity", "number")
+PREFIXED = ("image", "label", "kind", "validity", "confidence", "annotated", "annotation", "number")
 NAMES = ("manifest.csv", "manifest.tsv", "manifest.yaml", "manifest.yml")
 LABELS = "labels.yaml"
 KINDS: tuple[str, ...] = tuple(kind for kind in get_args(LabelKind) if kind != "none")
-_SHOWN = 20  # faults in one report
 
 Row = tuple[str, dict[str, str]]
 """Where a row stands ("line 3"), and its non-empty cells by column."""
@@ -70,6 +75,8 @@ class Manifest(Dataset):
 
     def build(self) -> CaseIndex:
         """Return the cases and their label set."""
+        from mriad_data.index import Columns
+
         table = find_table(self.path or packaged_path(self.packaged))
         rows, settings = read_table(table)
         if not rows:
@@ -81,39 +88,21 @@ class Manifest(Dataset):
             raise DataError(
                 "the folder of a data set is missing", where={"root": str(root), "manifest": str(table)}
             )
-        faults = _Faults()
+        faults = Faults()
         columns = {column for _, cells in rows for column in cells}
         _check_columns(columns, faults)
         label_set = _label_set(structures, ignore, faults)
-        cases = [case for row in rows if (case := _case(row, root, faults)) is not None]
-        _check_ids(cases, rows, faults)
-        if not label_set.structures and any(case.labels for case in cases):
+        cases = Columns()
+        for row in rows:
+            if (found := _row(row, root, label_set.names, faults)) is not None:
+                cases.add(found)
+        _check_ids(rows, faults)
+        if not label_set.structures and any(column.startswith("label:") for column in columns):
             faults.add(
                 "structures", f"none are named: add {LABELS} beside the table, or the field `structures`"
             )
         faults.raise_any(f"manifest {table}")
-        return CaseIndex(cases, label_set)
-
-
-class _Faults:
-    """Everything that is wrong, reported once."""
-
-    def __init__(self) -> None:
-        self.lines: dict[str, list[str]] = {}
-
-    def add(self, where: str, what: str) -> None:
-        self.lines.setdefault(where, []).append(what)
-
-    def raise_any(self, what: str) -> None:
-        if not self.lines:
-            return
-        shown: dict[str, object] = {
-            where: "; ".join(texts) for where, texts in list(self.lines.items())[:_SHOWN]
-        }
-        if len(self.lines) > _SHOWN:
-            shown["…"] = f"and {len(self.lines) - _SHOWN} more"
-        count = sum(map(len, self.lines.values()))
-        raise DataError(f"{what} has {count} fault{'s' if count > 1 else ''}", where=shown)
+        return cases.index(label_set, root)
 
 
 def packaged_path(text: str) -> Path:
@@ -159,7 +148,7 @@ def read_table(table: Path) -> tuple[list[Row], Mapping[str, Any]]:
         DataError: the file is not such a table.
     """
     beside = table.with_name(LABELS)
-    settings = _yaml(beside) if beside.is_file() else {}
+    settings = read_yaml(beside) if beside.is_file() else {}
     unknown = set(settings) - {"structures", "ignore"}
     if unknown:
         raise DataError(
@@ -171,7 +160,7 @@ def read_table(table: Path) -> tuple[list[Row], Mapping[str, Any]]:
             },
         )
     if table.suffix in (".yaml", ".yml"):
-        content = _yaml(table)
+        content = read_yaml(table)
         unknown = set(content) - {"root", "structures", "ignore", "cases"}
         cases = content.get("cases")
         if unknown or not isinstance(cases, list) or not all(isinstance(row, dict) for row in cases):
@@ -202,7 +191,12 @@ def _cells(row: Mapping[Any, Any]) -> dict[str, str]:
     }
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        DataError: unreadable, or no mapping.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -216,7 +210,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_columns(columns: Iterable[str], faults: _Faults) -> None:
+def _check_columns(columns: Iterable[str], faults: Faults) -> None:
     columns = sorted(columns)
     known = [*PLAIN, *(f"{prefix}:" for prefix in PREFIXED)]
     for column in columns:
@@ -234,12 +228,12 @@ def _check_columns(columns: Iterable[str], faults: _Faults) -> None:
             why = " (splits never cut a person; repeat the id if every case is another person)"
             faults.add(f"column '{needed}'", f"missing{why if needed == 'person' else ''}")
     names = {p: {c.partition(":")[2] for c in columns if c.startswith(f"{p}:")} for p in PREFIXED}
-    for prefix in ("kind", "validity"):
+    for prefix in ("kind", "validity", "confidence", "annotated"):
         for name in sorted(names[prefix] - names["label"]):
             faults.add(f"column '{prefix}:{name}'", f"there is no column 'label:{name}'")
 
 
-def _label_set(structures: Any, ignore: Any, faults: _Faults) -> LabelSet:
+def _label_set(structures: Any, ignore: Any, faults: Faults) -> LabelSet:
     try:
         return LabelSet.of({str(k): int(v) for k, v in dict(structures).items()}, [int(v) for v in ignore])
     except DataError as error:
@@ -249,52 +243,64 @@ def _label_set(structures: Any, ignore: Any, faults: _Faults) -> LabelSet:
     return LabelSet(())
 
 
-def _case(row: Row, root: Path, faults: _Faults) -> Case | None:
-    """One row as a case; None, and its faults noted, if it cannot be one."""
+def _row(row: Row, root: Path, structures: Sequence[str], faults: Faults) -> dict[str, str | float] | None:
+    """One row as a case by columns; None, and its faults noted, if it cannot be one."""
+    from mriad.images import FileSource
+
+    from mriad_data.sources import as_cell
+
     where, cells = row
-    before = sum(map(len, faults.lines.values()))
+    before = len(faults)
+    out: dict[str, str | float] = {name: cells[name] for name in PLAIN if name in cells}
 
     def under(prefix: str) -> dict[str, str]:
         return {c.partition(":")[2]: v for c, v in cells.items() if c.startswith(f"{prefix}:")}
 
-    def source(file: str, stacked: bool = False) -> FileSource:
+    def put(prefix: str, name: str, file: str, stacked: bool = False) -> None:
         path = root / file
         if not path.is_file():
             faults.add(where, f"{path} is missing")
-        return FileSource(str(path), stacked)
+        out[f"{prefix}:{name}"] = as_cell(FileSource(str(path), stacked), str(root))
 
-    channels = {name: source(file) for name, file in under("image").items()}
-    kinds, masks = under("kind"), under("validity")
-    labels = {}
+    for prefix in ("image", "annotation", "validity", "confidence"):
+        for name, file in under(prefix).items():
+            put(prefix, name, file)
+    kinds = under("kind")
     for name, file in under("label").items():
-        kind: Any = kinds.get(name, name if name in KINDS else "hard")
+        kind = kinds.get(name, name if name in KINDS else "hard")
         if kind not in KINDS:
             faults.add(where, f"kind:{name} is '{kind}', not one of {', '.join(KINDS)}")
             continue
-        validity = source(masks[name]) if name in masks else None
-        labels[name] = Label(kind, source(file, stacked=kind == "soft"), validity)
-    numbers = {}
+        put("label", name, file, stacked=kind == "soft")
+        out[f"kind:{name}"] = kind
+        if f"annotated:{name}" in cells:
+            listed = [part.strip() for part in cells[f"annotated:{name}"].split(";") if part.strip()]
+            unknown = [part for part in listed if part not in structures]
+            if unknown:
+                faults.add(where, f"annotated:{name} names {', '.join(unknown)}, which are no structures")
+            out[f"annotated:{name}"] = json.dumps(listed)
     for key, text in under("number").items():
         try:
-            numbers[key] = float(text)
+            number = float(text)
         except ValueError:
-            numbers[key] = math.nan
-        if not math.isfinite(numbers[key]):
+            number = math.nan
+        if not math.isfinite(number):
             faults.add(where, f"number:{key} is '{text}', not a number")
+        out[f"number:{key}"] = number
     for needed in ("id", "person"):
         if not cells.get(needed) and f"column '{needed}'" not in faults.lines:
             faults.add(where, f"{needed} is empty")
-    if not channels and not labels:
+    name = cells.get("id", "")
+    if name.startswith(".") or "/" in name or "\\" in name:
+        faults.add(where, f"id '{name}' cannot name a file: no / and \\, no full stop at its beginning")
+    if not any(column.startswith(("image:", "label:")) for column in cells):
         faults.add(where, "names neither an image nor a label")
-    if sum(map(len, faults.lines.values())) > before:
+    if len(faults) > before or not cells.get("id") or not cells.get("person"):
         return None
-    if not cells.get("id") or not cells.get("person"):
-        return None
-    plain = {name: cells.get(name, "") for name in ("contrast", "domain", "session")}
-    return Case(cells["id"], cells["person"], channels, labels, numbers=numbers, **plain)
+    return out
 
 
-def _check_ids(cases: Iterable[Case], rows: Iterable[Row], faults: _Faults) -> None:
+def _check_ids(rows: Iterable[Row], faults: Faults) -> None:
     seen: dict[str, str] = {}
     for where, cells in rows:
         name = cells.get("id")
