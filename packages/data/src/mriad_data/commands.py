@@ -6,9 +6,17 @@ from typing import Annotated
 
 import typer
 
+from mriad_data.export_command import export
+from mriad_data.register_commands import register, transform
+from mriad_data.split_commands import splits
+
 app = typer.Typer(help="Make and look after data sets.", no_args_is_help=True, rich_markup_mode=None)
 phantom = typer.Typer(help="Digital persons with known truth.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(phantom, name="phantom")
+app.command()(splits)
+app.command()(export)
+app.command()(register)
+app.command()(transform)
 
 
 @app.callback()

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from mriad.errors import DataError
 from mriad.interfaces import PreprocessingStep
 from pydantic import Field
+
+from mriad_data.counted import OVER, PER_CHANNEL, Over, channel_groups, constant_image, counted_voxels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,30 +24,19 @@ class ZScore(PreprocessingStep):
     other than 0 count and change, for skull-stripped images, whose background stays 0.
 
     Raises:
-        DataError: the voxels that count are constant, or there are none.
+        DataError: the voxels that count are constant, or there are none; an image holds NaN.
     """
 
     type: Literal["data.z_score"] = "data.z_score"
-    over: Literal["field", "nonzero"] = Field(
-        "field", description="Voxels that count: the acquired field of view, or those of it that are not 0."
-    )
-    per_channel: bool = Field(
-        True,
-        description="Each channel by itself; false: one mean and deviation, which keeps channels comparable.",
-    )
+    over: Over = Field("field", description=OVER)
+    per_channel: bool = Field(True, description=PER_CHANNEL)
 
     def apply(self, sample: Sample, parameters: Mapping[str, Any] | None) -> Sample:
         """Return the sample with scaled channels; labels and geometry stay."""
         image = np.zeros(sample.image.shape, np.float32)
-        counts = np.ones(sample.image.shape, bool)
-        if sample.field is not None:
-            counts &= sample.field.astype(bool)
-        if self.over == "nonzero":
-            counts &= sample.image != 0
-        channels = range(len(image))
-        for group in [[c] for c in channels] if self.per_channel else [list(channels)]:
-            if group:
-                image[group] = self._scaled(sample, group, counts[group])
+        counts = counted_voxels(sample, self.over)
+        for group in channel_groups(sample, self.per_channel):
+            image[group] = self._scaled(sample, group, counts[group])
         return replace(sample, image=image)
 
     def _scaled(self, sample: Sample, group: list[int], counts: np.ndarray) -> np.ndarray:
@@ -54,9 +44,7 @@ class ZScore(PreprocessingStep):
         chosen = values[counts]
         spread = float(chosen.std()) if chosen.size else 0.0
         if not spread > 1e-6 * max(abs(float(chosen.mean())) if chosen.size else 0.0, 1e-30):
-            raise DataError(
-                "an image is constant where its mean and standard deviation are taken",
-                where={"channel": ", ".join(map(str, group)), "voxels": chosen.size, "over": self.over},
-                remedy="look at the file and at the crop before this step",
+            raise constant_image(
+                "where its mean and standard deviation are taken", group, chosen.size, over=self.over
             )
         return np.where(counts, (values - chosen.mean()) / spread, 0.0)
