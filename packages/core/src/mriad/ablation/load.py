@@ -70,6 +70,16 @@ def load_ablation(source: Path | str, overrides: Sequence[str] = ()) -> LoadedAb
     return LoadedAblation(ablation, root, path)
 
 
+def is_ablation(path: Path) -> bool:
+    """Whether a YAML file is an ablation and no experiment: it has `base` and `variants`.
+
+    Raises:
+        ExperimentError: it is no YAML mapping.
+    """
+    root = read_file(path).root
+    return root.child("base") is not None and root.child("variants") is not None
+
+
 def _find(source: Path | str) -> Path:
     path = Path(source).expanduser()
     if path.is_file():

@@ -86,11 +86,31 @@ def make_plan(loaded: LoadedAblation) -> Plan:
     """Resolve every variant and make its trials.
 
     Raises:
+        ExperimentError: as `resolve`; or the variants do not have the same folds.
+        SplitError: there are fewer persons than folds.
+        DataError: the data set cannot be read.
+    """
+    ablation = loaded.ablation
+    resolved, settings = resolve(loaded)
+    folds = _folds(ablation, resolved)
+    trials = tuple(
+        PlannedTrial(
+            name, fold, seed, _trial(ablation, name, experiment, fold, seed), _imported(ablation, name)
+        )
+        for seed, fold in itertools.product(ablation.seeds, folds)
+        for name, experiment in resolved.items()
+        if seed == ablation.seeds[0] or not _imported(ablation, name)
+    )
+    return Plan(ablation, loaded.path, trials, settings)
+
+
+def resolve(loaded: LoadedAblation) -> tuple[dict[str, Experiment], dict[str, Mapping[str, Any]]]:
+    """Every variant as an experiment, and the values that a grid gave it; no data are read.
+
+    Raises:
         ExperimentError: a variant is no valid experiment, two variants are the same experiment without being
             marked as a control, or the trials do not measure what is to be compared; all variants in one
             message.
-        SplitError: there are fewer persons than folds.
-        DataError: the data set cannot be read.
     """
     ablation = loaded.ablation
     resolved: dict[str, Experiment] = {}
@@ -111,16 +131,7 @@ def make_plan(loaded: LoadedAblation) -> Plan:
     _refuse_equal(ablation, resolved)
     _refuse_unmeasured(ablation, resolved)
     ablation.compare.check(tuple(resolved))
-    folds = _folds(ablation, resolved)
-    trials = tuple(
-        PlannedTrial(
-            name, fold, seed, _trial(ablation, name, experiment, fold, seed), _imported(ablation, name)
-        )
-        for seed, fold in itertools.product(ablation.seeds, folds)
-        for name, experiment in resolved.items()
-        if seed == ablation.seeds[0] or not _imported(ablation, name)
-    )
-    return Plan(ablation, loaded.path, trials, settings)
+    return resolved, settings
 
 
 def _variants(loaded: LoadedAblation) -> Iterator[tuple[str, list[Assignment], Mapping[str, Any]]]:

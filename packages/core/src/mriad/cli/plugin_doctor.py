@@ -203,13 +203,18 @@ def _not_implemented(component: type[Component]) -> Iterator[str]:
 
 
 def _experiment_faults(plugin: str, registry: Registry) -> Iterator[str]:
+    from mriad.ablation.load import is_ablation, load_ablation
+    from mriad.ablation.plan import resolve
     from mriad.experiment.load import load
 
     offered = {n: path for n, (path, _) in sorted(registry.experiments.items()) if n.startswith(f"{plugin}:")}
     with _variables_set(offered.values()):
-        for name in offered:
+        for name, path in offered.items():
             try:
-                load(name)
+                if is_ablation(path):
+                    resolve(load_ablation(name))
+                else:
+                    load(name)
             except MriadError as error:
                 yield "\n".join([f"experiment {name}:", *causes(error)])
 

@@ -170,7 +170,7 @@ def _transform(batch: Batch, choices: _Choices) -> Batch:
     if target is not None:
         (smooth if soft else blocky).append(target[rows].float())
     if soft and batch.validity is not None:
-        smooth.append(validity[rows])
+        smooth.append((validity[rows] != 0).to(image.dtype))  # a confidence between 0 and 1 is no mixture
     if batch.field is not None:
         blocky.append(batch.field[rows])
     linear = _sample(smooth, grid, "bilinear", "border")

@@ -56,9 +56,10 @@ def mriad_register_components(register: RegisterComponent) -> None:
 
 @hookimpl
 def mriad_register_experiments(register: RegisterExperiment) -> None:
-    """Register the experiments that lie in `experiments/`, by file name."""
-    for path in sorted((Path(__file__).parent / "experiments").glob("*.yaml")):
-        register(path.stem, path)
+    """Register the experiments in `experiments/` and the ablations in `ablations/`, by file name."""
+    for folder in ("experiments", "ablations"):
+        for path in sorted((Path(__file__).parent / folder).glob("*.yaml")):
+            register(path.stem, path)
 
 
 @hookimpl
