@@ -44,15 +44,34 @@ EVERYTHING: Fields = {
     "scaling_probability": 1,
     "noise_probability": 1,
 }
+PHANTOM: Fields = {"persons": 2, "contrasts": ["T1w", "T2w"], "size_mm": [32, 40, 40], "spacing_mm": 2}
 CONFIGS: dict[str, dict[str, list[Fields]]] = {
     "preprocessing": {
         "data.orient": [{"axes": "RAS"}, {"axes": "SPL"}],
         "data.resample": [
             {"spacing_mm": [1.5, "keep", 1]},
             {"spacing_mm": [2, 2, 2], "image_order": 1, "label_order": 0},
+            {
+                "spacing_mm": [0.7, 0.7, 0.9],
+                "through_image_order": 0,
+                "anisotropy": 1.2,
+                "slice_profile": True,
+            },
         ],
         "data.center_crop": [{"size": [12, 20, "full"]}],
+        "data.crop": [
+            {"low": [2, "edge", 3], "high": [14, 15, "edge"]},
+            {"low": ["edge", -10, -9], "high": [12, 10, "edge"], "unit": "mm"},
+        ],
+        "data.crop_to_foreground": [{"above": 0.5, "margin_mm": 3}],
+        "data.pad": [{"margin": [2, 0, 1], "multiple": [8, 1, 16], "fill": -1}],
         "data.z_score": [{}],
+        "data.min_max": [{}, {"low": -1, "per_channel": False}],
+        # The check marks 27 voxels of an image of 0, which is constant between most percentiles.
+        "data.percentile": [{"lower": 0, "upper": 100}],
+        "data.histogram_match": [{"over": "field", "percentiles": [0, 25, 50, 75, 100], "unit": True}],
+        "data.n4": [],  # divides by a field that a mark of 27 voxels cannot show: tests/data/test_bias_field.py
+        "data.skull_strip": [],  # needs a program: tests/data/test_skull_strip.py
     },
     "augmenter": {
         "standard.augment": [{}, EVERYTHING],
@@ -79,15 +98,57 @@ CONFIGS: dict[str, dict[str, list[Fields]]] = {
         "eval.asd": [{}, {"start": "reference"}],
         "eval.assd": [{}, {"form": "mean_of_two"}],
         "eval.rve": [{}, {"volume": "soft"}],
+        "eval.ravd": [{}, {"volume": "soft"}],
+        "eval.sensitivity": [{}],
+        "eval.specificity": [{}],
+        "eval.precision": [{}],
+        "eval.volume": [{}, {"of": "reference"}],
+        "eval.soft_volume": [{}, {"of": "reference"}],
+        "eval.hd": [{}],
+        "eval.mssd": [{}],
+        "eval.hd95": [{}, {"form": "pooled"}, {"percentile": 50}],
+        "eval.nsd": [{}, {"tolerance_mm": 2.5}],
+        "eval.lesion_f1": [{}, {"alpha": 0.5}],
+        "eval.lesion_sensitivity": [{}],
+        "eval.lesion_ppv": [{}],
+        "eval.lesion_false_positives": [{}],
+        "eval.lesion_count": [{}, {"of": "reference"}],
+        "eval.lesion_load": [{}, {"of": "reference"}],
+        "eval.calibration_error": [{}, {"bins": 5, "within_mm": 1.5}],
+        "eval.calibration_curve": [{}, {"quantity": "predicted"}, {"quantity": "voxels"}],
+        "eval.slices": [{}, {"metric": "eval.assd"}, {"metric": "eval.rve", "across": 1}],
+        "eval.volume_sd": [{}, {"volume": "soft"}],
+        "eval.volume_cv": [{}, {"volume": "soft"}],
+        "eval.anima_literal_asd": [{}],
+        "eval.synthseg_literal_surface": [{}, {"quantity": "hd95"}],
+        "eval.synthseg_literal_dice": [{}],
+        "eval.ssl4mis_literal_hd95": [{}],
+        "eval.csa_sct6_literal": [{}],
+        "eval.csa_std": [{}],
+        "eval.csa_abs_error": [{}],
+        "eval.csa": [{}],
     },
     "head": {"standard.softmax": [{}], "standard.sigmoid": [{}], "standard.identity": [{}]},
     "learner": {"standard.supervised": [{}, {"ema_decay": 0.9}]},
-    "sampler": {"data.patch": [{"size": [8, 8, 12]}], "data.slice": [{"axis": "axial", "size": [8, 8]}]},
+    "sampler": {
+        "data.patch": [{"size": [8, 8, 12]}],
+        "data.slice": [{"axis": "axial", "size": [8, 8]}],
+        "data.every_slice": [{"axis": "axial", "size": [8, 8]}, {"axis": "sagittal", "slices": "foreground"}],
+    },
     "postprocessor": {"standard.largest_component": [{"structure": "box"}]},
     "dataset": {
         "data.manifest": [],  # needs files: see below
-        "data.phantom_spine": [
-            {"persons": 2, "contrasts": ["T1w", "T2w"], "size_mm": [32, 40, 40], "spacing_mm": 2}
+        "data.registered": [],  # needs files: tests/data/test_registration_dataset.py
+        "data.phantom_spine": [PHANTOM],
+        "data.map_labels": [
+            {"dataset": {"type": "data.phantom_spine", **PHANTOM}, "ontology": {"canal": 9, "cord": 7}}
+        ],
+        "data.union": [
+            {
+                "of": [{"type": "data.phantom_spine", **PHANTOM, "seed": n} for n in (0, 1)],
+                "prefixes": ["a-", "b-"],
+                "domains": ["a", "b"],
+            }
         ],
     },
 }
@@ -157,8 +218,9 @@ def _sampler(sampler: Any) -> None:
     for kind in ("hard", "soft"):
         sample = a_sample(0, kind)
         before = sample.image.copy()
-        patch = draw(sample, np.random.default_rng(3), (0, 0, 0))
-        again = draw(sample, np.random.default_rng(3), (0, 0, 0))
+        one = {"item": 1} if hasattr(draw, "items") else {}
+        patch = draw(sample, np.random.default_rng(3), (0, 0, 0), **one)
+        again = draw(sample, np.random.default_rng(3), (0, 0, 0), **one)
         assert np.array_equal(patch.image, again.image)
         assert np.array_equal(sample.image, before)
         if patch.image.ndim == 3:  # a slice

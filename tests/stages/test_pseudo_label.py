@@ -140,6 +140,26 @@ class TestWhatIsWritten:
         mask = np.asanyarray(nib.load(tmp_path / "stage" / rows[0]["validity:hard"]).dataobj)
         assert np.array_equal(mask, ~(ramp(3).read().data > 1))
 
+    def test_the_confidence_of_each_voxel_may_weigh_it(self, label, tmp_path, ramp):
+        _, rows, _ = label(weigh=True)
+        image = nib.load(tmp_path / "stage" / rows[0]["confidence:hard"])
+        voxels = ramp(3).read().data
+        expected = np.where(voxels > 1, 0.7, np.where(voxels < -1, 0.9, 1.0))
+        assert np.allclose(image.get_fdata(), expected, atol=1 / 500)
+        assert "validity:hard" not in rows[0]
+
+    def test_structures_that_the_predictor_does_not_know_are_not_annotated(self, label, monkeypatch):
+        monkeypatch.setattr(FakePredictor, "label_set", LabelSet.of({"cord": 2}))
+        real = FakePredictor.__call__
+
+        def one(self, channels):
+            found = real(self, channels)
+            return Found(found.probabilities[1:], found.grid, self.label_set)
+
+        monkeypatch.setattr(FakePredictor, "__call__", one)
+        _, rows, _ = label()
+        assert rows[0]["annotated:hard"] == "cord"
+
     def test_the_name_of_the_target(self, label):
         _, rows, _ = label(data={"labels": {"kind": "hard", "name": "manual"}})
         assert "label:manual" in rows[0]

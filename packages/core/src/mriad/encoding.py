@@ -1,8 +1,11 @@
 """Labels as targets: values of a label file → channel indices or soft channels, and what is annotated.
 
 A hard target is integer (1, X, Y, Z): 0 background, s + 1 structure s of the label set. A soft target is
-float32 (S, X, Y, Z) in [0, 1]. Validity is uint8 (1, X, Y, Z), 0 where nothing is known; None where all
-is annotated.
+float32 (S, X, Y, Z) in [0, 1]. Validity is uint8 (1, X, Y, Z), 0 where nothing is known, or float32 in [0, 1]
+where a pseudo-label has a confidence; None where all is annotated.
+
+Where only some of the wanted structures were looked for, a voxel of those is known, and what is none of them is
+not: it may hold a structure that nobody annotated there.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import numpy as np
 from mriad.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 SOFT_TOLERANCE = 1e-3
 """Soft values may leave [0, 1] by this much (rounding of scaled integers); they are clipped."""
 
-Encoded = tuple["NDArray[Any]", "NDArray[np.uint8] | None"]
+Encoded = tuple["NDArray[Any]", "NDArray[Any] | None"]
 
 
 def encode_label(
@@ -33,6 +36,10 @@ def encode_label(
     label_set: LabelSet,
     validity: NDArray[Any] | None = None,
     file: str = "",
+    *,
+    confidence: NDArray[Any] | None = None,
+    annotated: Sequence[str] | None = None,
+    whole: LabelSet | None = None,
 ) -> Encoded:
     """Return target and validity of one label.
 
@@ -44,9 +51,12 @@ def encode_label(
             background.
         validity: (X, Y, Z), non-zero where annotated.
         file: where the label is from, for messages.
+        confidence: (X, Y, Z) in [0, 1]: how far the loss may trust a voxel; becomes part of the validity.
+        annotated: names of the structures that were looked for; None: all.
+        whole: label set of the stored label, where `label_set` is only a part of it; default: `label_set`.
 
     Raises:
-        DataError: a value outside the label set, soft values outside [0, 1], another number of
+        DataError: a value outside the label set, soft values or confidence outside [0, 1], another number of
             structures, or a sparse label with nothing that says where it is annotated.
     """
     if stored == "sparse" and validity is None and not label_set.ignore:
@@ -56,18 +66,44 @@ def encode_label(
             remedy="add a `validity:<name>` column to the manifest; if all is annotated, call the label hard",
         )
     valid = None if validity is None else (validity != 0)
+    unseen = annotated is not None and not set(label_set.names) <= set(annotated)
     target: NDArray[Any]
     if stored == "soft":
-        target = _soft(data, label_set, file)
+        target = _soft(data, label_set if whole is None else whole, file)
+        if unseen:
+            valid = _and(valid, target.sum(axis=0) > 1 - SOFT_TOLERANCE)
+        if whole is not None:
+            target = target[[whole.names.index(name) for name in label_set.names]]
         if wanted != "soft":
             target = _harden(target)
     else:
         target, known = _indices(data, label_set, file)
         if known is not None:
-            valid = known if valid is None else valid & known
+            valid = _and(valid, known)
+        if unseen:
+            valid = _and(valid, data != 0)
         if wanted == "soft":
             target = one_hot(target, len(label_set))
-    return target, None if valid is None else valid[None].astype(np.uint8)
+    if confidence is None:
+        return target, None if valid is None else valid[None].astype(np.uint8)
+    trust = _confidence(confidence, file)
+    return target, (trust if valid is None else trust * valid)[None]
+
+
+def _and(mask: NDArray[np.bool_] | None, other: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return other if mask is None else mask & other
+
+
+def _confidence(values: NDArray[Any], file: str) -> NDArray[np.float32]:
+    low, high = float(values.min()), float(values.max())
+    if low < -SOFT_TOLERANCE or high > 1 + SOFT_TOLERANCE:
+        raise DataError(
+            "the confidence of a label lies outside [0, 1]",
+            where={"file": file, "values": f"{low:g} to {high:g}"},
+            remedy="store a probability",
+        )
+    trust: NDArray[np.float32] = np.clip(values, 0, 1).astype(np.float32)
+    return trust
 
 
 def one_hot(target: NDArray[Any], structures: int) -> NDArray[np.float32]:
@@ -128,7 +164,8 @@ def _indices(
                 "must be made anew with nearest neighbour",
             )
         data = whole.astype(np.int64)
-    known = {0: 0, **{s.value: i + 1 for i, s in enumerate(label_set.structures)}}
+    known = {0: 0, **dict.fromkeys(label_set.background, 0)}
+    known |= {s.value: i + 1 for i, s in enumerate(label_set.structures)}
     top = max([*known, *label_set.ignore])
     outside = -1
     table = np.full(top + 1, outside, np.int16)

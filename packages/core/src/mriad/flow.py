@@ -9,9 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from mriad.errors import DataError, ExperimentError, SplitError
+from mriad.errors import DataError, ExperimentError
 from mriad.identity import fingerprint
-from mriad.vocabulary import Case, CaseIndex, Sample, Task
+from mriad.label_budget import is_partial, sparsely_labelled
+from mriad.same_person import renamed, unite_persons
+from mriad.split_check import SIDES
+from mriad.split_check import check_split as check_split
+from mriad.split_check import check_voxels as check_voxels
+from mriad.vocabulary import Case, CaseIndex, LabelSet, Sample, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +25,6 @@ if TYPE_CHECKING:
     from mriad.interfaces import Sampler
     from mriad.training.streams import Stream
 
-SIDES = ("train", "validation", "test")
 Slices = Literal["", "axial", "coronal", "sagittal"]
 
 
@@ -34,70 +38,32 @@ class Cases:
     task: Task
     label: str
     """Name of the target among a case's labels."""
+    held_out: frozenset[str] = frozenset()
+    """Contrasts or domains that nothing may learn from in this fold."""
 
     def side(self, name: str) -> list[Case]:
         """Cases of a side, in the order of the index."""
         wanted = set(self.split[name])
-        return [case for case in self.index if case.id in wanted]
+        if len(wanted) * 8 > len(self.index):
+            return [case for case in self.index if case.id in wanted]
+        return [self.index[i] for i, case in enumerate(self.index.column("id")) if case in wanted]
+
+    def target_sources(self) -> list[Case]:
+        """Cases that a stage may make targets from, such as soft labels averaged over contrasts.
+
+        Of persons who train or validate, those on their side alone, so that the masks of a held-out contrast stay out
+        of training targets; of all other persons every case, since nothing learns from what is made of them.
+        """
+        used = {*self.split["train"], *self.split["validation"]}
+        person = dict(zip(self.index.column("id"), self.index.column("person"), strict=True))
+        learns = {person[case] for case in used}
+        return [case for case in self.index if case.id in used or case.person not in learns]
 
     @property
     def fingerprint(self) -> str:
         """Identity of the voxels that training and validation can see."""
         seen = {*self.split["train"], *self.split["validation"]}
         return self.index.select(lambda case: case.id in seen).fingerprint
-
-
-def check_split(index: CaseIndex, split: Mapping[str, Sequence[str]]) -> None:
-    """Refuse a split that leaks.
-
-    Raises:
-        SplitError: a person is on two sides, or the same voxels are under two persons' names; a case is unknown, or
-            training has none.
-    """
-    person = {case.id: case.person for case in index}
-    unknown = [c for side in SIDES for c in split.get(side, ()) if c not in person]
-    if unknown:
-        raise SplitError(
-            "the split names cases that the data set lacks", where={"cases": ", ".join(unknown[:8])}
-        )
-    sides: dict[str, dict[str, str]] = {}
-    for side in SIDES:
-        for case in split.get(side, ()):
-            sides.setdefault(person[case], {}).setdefault(side, case)
-    for who, found in sides.items():
-        if len(found) > 1:
-            raise SplitError(
-                f"person '{who}' is in two splits",
-                where={side: f"case {case}" for side, case in found.items()},
-                remedy="split by person: data.split {type: data.k_fold} does, or correct the split file",
-            )
-    if not split.get("train"):
-        raise SplitError("no case is left for training", where={s: len(split.get(s, ())) for s in SIDES})
-    of_id = {case.id: case for case in index}
-    check_voxels({side: [of_id[c] for c in split.get(side, ())] for side in SIDES})
-
-
-def check_voxels(sides: Mapping[str, Iterable[Case]]) -> None:
-    """Refuse one scan on two sides, whatever the persons are called: two names of one scan are one person.
-
-    Raises:
-        SplitError: a channel of a case has the fingerprint of a channel on another side.
-    """
-    seen: dict[str, tuple[str, Case]] = {}
-    for side, cases in sides.items():
-        for case in cases:
-            for source in case.channels.values():
-                where, other = seen.setdefault(source.fingerprint, (side, case))
-                if where != side:
-                    raise SplitError(
-                        "the same voxels under two names are in two splits",
-                        where={
-                            where: f"case {other.id} of person '{other.person}'",
-                            side: f"case {case.id} of person '{case.person}'",
-                            "file": source.location,
-                        },
-                        remedy="give both cases one person in the data set, or remove one of them",
-                    )
 
 
 def apply_domains(index: CaseIndex, domains: Mapping[str, str]) -> CaseIndex:
@@ -150,10 +116,37 @@ def gather_cases(
         SplitError: the split leaks a person or leaves training empty.
         DataError: no case has the label that is the target, or a domain is empty.
     """
-    index = _usable(experiment, index, made_later)
-    split = experiment.data.split.build(index, fold, seed)
+    index = apply_domains(index, experiment.data.domains)
+    _require_target(experiment, index, made_later)
+    index, split, held_out = split_cases(experiment, index, fold, seed)
+    return cases_of(experiment, index, split, held_out)
+
+
+def split_cases(
+    experiment: Experiment, index: CaseIndex, fold: int, seed: int
+) -> tuple[CaseIndex, Mapping[str, tuple[str, ...]], frozenset[str]]:
+    """Give each person one name, split, and check. Everything that splits does it here.
+
+    Args:
+        experiment: names the split and who is one person.
+        index: with domains named (`apply_domains`), since splits deal persons by domain.
+        fold: of the split.
+        seed: the experiment's.
+
+    Returns the index, case ids by side, and the contrasts or domains that nothing may learn from.
+
+    Raises:
+        SplitError: the split leaks a person, or leaves a side empty.
+        DataError: a file cannot be read.
+    """
+    data = experiment.data
+    index = unite_persons(index, data.same_person)
+    split = data.split.build(index, fold, seed)
     check_split(index, split)
-    return _cases(experiment, index, split)
+    if data.sparse is not None:
+        name = data.labels.name or data.labels.kind
+        index = sparsely_labelled(index, split["train"], name, data.sparse, seed)
+    return index, split, data.split.held_out(index, fold)
 
 
 def follow_persons(experiment: Experiment, derived: CaseIndex, own: Cases) -> Cases:
@@ -162,7 +155,8 @@ def follow_persons(experiment: Experiment, derived: CaseIndex, own: Cases) -> Ca
     They are never split anew, or a person who tests could train. Cases of a test person are on the test side and
     train nothing; those of a person whom the split leaves out are left out. Persons unknown to the experiment's data
     set come from elsewhere and train. Validation persons without a derived case validate on their own cases, so that
-    the persons who validate are those of the split.
+    the persons who validate are those of the split. Cases of a contrast or domain that the fold holds out stay out
+    of training and validation.
 
     Args:
         experiment: names domains and target.
@@ -173,13 +167,16 @@ def follow_persons(experiment: Experiment, derived: CaseIndex, own: Cases) -> Ca
         SplitError: a derived case that would train or validate has the voxels of a test person, or none would train.
         DataError: no derived case has the target, a domain is empty, or label sets differ.
     """
-    index = _usable(experiment, derived)
+    index = apply_domains(derived, experiment.data.domains)
+    _require_target(experiment, index)
+    index = renamed(index, own.index.aliases)
     known, made = set(own.index.persons), set(index.persons)
     side_of = {case.person: side for side in SIDES for case in own.side(side)}
     sides: dict[str, list[Case]] = {side: [] for side in SIDES}
     for case in index:
         side = side_of.get(case.person, "" if case.person in known else "train")
-        if side:
+        held_out = side != "test" and not own.held_out.isdisjoint((case.contrast, case.domain))
+        if side and not held_out:
             sides[side].append(case)
     validating = [case for case in own.side("validation") if case.person not in made]
     if validating:
@@ -188,13 +185,12 @@ def follow_persons(experiment: Experiment, derived: CaseIndex, own: Cases) -> Ca
     check_voxels({**sides, "test": [*sides["test"], *own.side("test")]})
     split = {side: tuple(case.id for case in cases) for side, cases in sides.items()}
     check_split(index, split)
-    return _cases(experiment, index, split)
+    return cases_of(experiment, index, split, own.held_out)
 
 
-def _usable(experiment: Experiment, index: CaseIndex, made_later: bool = False) -> CaseIndex:
-    """The index with domains named; it has cases and, unless `made_later`, the target."""
+def _require_target(experiment: Experiment, index: CaseIndex, made_later: bool = False) -> None:
+    """Refuse an index without cases or, unless `made_later`, without the target."""
     data = experiment.data
-    index = apply_domains(index, data.domains)
     if not len(index):
         raise DataError("the data set has no case", where={"dataset": data.dataset.type_name()})
     label = data.labels.name or data.labels.kind
@@ -205,24 +201,57 @@ def _usable(experiment: Experiment, index: CaseIndex, made_later: bool = False) 
             where={"labels found": ", ".join(known) or "none"},
             remedy="set data.labels to one of them: {kind: hard, name: NAME}",
         )
-    return index
 
 
-def _cases(experiment: Experiment, index: CaseIndex, split: Mapping[str, Sequence[str]]) -> Cases:
+def cases_of(
+    experiment: Experiment, index: CaseIndex, split: Mapping[str, Sequence[str]], held_out: frozenset[str]
+) -> Cases:
     """Split cases with the task of a network for them."""
     data = experiment.data
-    domains = tuple(data.domains) or tuple(sorted({case.domain for case in index if case.domain}))
+    domains = tuple(data.domains) or tuple(sorted(set(index.column("domain")) - {""}))
     slices: Slices = next((stream.slices for stream in experiment.streams.values() if stream.slices), "")
     task = Task(
         channels=tuple(data.channels) or tuple(index[0].channels),
-        label_sets={"": index.label_set},
+        label_sets=label_sets_of(index.label_set, data.structures, domains),
         link=experiment.predict.head.link,
         domains=domains,
         dimensions=2 if slices else 3,
         slices=slices,
     )
     label = data.labels.name or data.labels.kind
-    return Cases(index, {side: tuple(split.get(side, ())) for side in SIDES}, task, label)
+    return Cases(index, {side: tuple(split.get(side, ())) for side in SIDES}, task, label, held_out)
+
+
+def label_sets_of(
+    whole: LabelSet, structures: Mapping[str, Sequence[str]], domains: Sequence[str]
+) -> dict[str, LabelSet]:
+    """`data.structures` as label sets by domain; the whole one for all where it is empty.
+
+    Raises:
+        ExperimentError: it names a domain that is not there, or not every domain; a structure is unknown.
+    """
+    if not structures:
+        return {"": whole}
+    missing, unknown = (
+        [d for d in domains if d not in structures],
+        [d for d in structures if d not in domains],
+    )
+    if missing or unknown:
+        raise ExperimentError(
+            "data.structures must name the structures of every domain",
+            where={
+                "domains": ", ".join(domains) or "none",
+                **({"missing": ", ".join(missing)} if missing else {}),
+                **({"unknown": ", ".join(unknown)} if unknown else {}),
+            },
+            remedy="data.domains names the domains; without it they are those of the data set",
+        )
+    try:
+        return {domain: whole.only(structures[domain]) for domain in domains}
+    except DataError as error:
+        raise ExperimentError(
+            f"data.structures: {error.what}", where=error.where, remedy="name structures of the data set"
+        ) from error
 
 
 def overfit(cases: Cases, count: int) -> Cases:
@@ -235,20 +264,29 @@ def overfit(cases: Cases, count: int) -> Cases:
 def cases_of_stream(name: str, section: StreamSection, cases: Cases) -> list[str]:
     """Training cases that a stream draws from.
 
-    Without `labelled`, the names `labelled` and `unlabelled` say it; without `domain`, a stream that has a domain's
-    name draws from it.
+    A sparsely labelled case is labelled, and also belongs to the unlabelled pool. Without `labelled`, the names
+    `labelled` and `unlabelled` say it; without `domain`, a stream that has a domain's name draws from it.
     """
-    labelled = section.labelled
-    if labelled is None and name in ("labelled", "unlabelled"):
-        labelled = name == "labelled"
+    labelled = _labelled(name, section)
     domain = section.domain or (name if name in cases.task.domains else "")
     return [
         case.id
         for case in cases.side("train")
-        if (labelled is None or (cases.label in case.labels) == labelled)
+        if (labelled is None or (cases.label in case.labels) == labelled or _partly(case, cases, labelled))
         and (not domain or case.domain == domain)
         and (not section.contrasts or case.contrast in section.contrasts)
     ]
+
+
+def _labelled(name: str, section: StreamSection) -> bool | None:
+    if section.labelled is None and name in ("labelled", "unlabelled"):
+        return name == "labelled"
+    return section.labelled
+
+
+def _partly(case: Case, cases: Cases, labelled: bool) -> bool:
+    """Whether a labelled case is unlabelled data too: most of its slices may be."""
+    return not labelled and is_partial(case.labels[cases.label])
 
 
 def make_streams(
@@ -280,9 +318,15 @@ def make_streams(
         shared = section.augment or [] if section.views else []
         views = section.views or {"": experiment.augment if section.augment is None else section.augment}
         sampler = section.sampler or _slice_sampler(section)
+        chosen = cases_of_stream(name, section, cases)
+        labelled = _labelled(name, section)
+        if labelled is not False:
+            _require_one_label_set(name, chosen, cases)
         streams[name] = Stream(
             name=name,
-            cases=tuple(cases_of_stream(name, section, cases)),
+            cases=tuple(chosen),
+            groups=_groups(section.balance, chosen, cases),
+            blind=labelled is False,
             load=load,
             batch=section.batch,
             seed=seed,
@@ -292,6 +336,27 @@ def make_streams(
             },
         )
     return streams
+
+
+def _groups(balance: str, chosen: Sequence[str], cases: Cases) -> dict[str, str]:
+    if not balance:
+        return {}
+    wanted = set(chosen)
+    return {case.id: getattr(case, balance) for case in cases.side("train") if case.id in wanted}
+
+
+def _require_one_label_set(name: str, chosen: Sequence[str], cases: Cases) -> None:
+    """Targets of a batch must mean one thing: index 1 is another structure in each label set."""
+    wanted = set(chosen)
+    sets = cases.task.label_sets
+    found = {case.domain for case in cases.side("train") if case.id in wanted} if len(sets) > 1 else set()
+    if len({sets[domain].names for domain in found}) > 1:
+        raise ExperimentError(
+            f"stream '{name}' mixes domains with different label sets",
+            where={domain: ", ".join(sets[domain].names) for domain in sorted(found)},
+            remedy=f"one stream a domain: streams: {{{', '.join(f'{d}: {{batch: 2}}' for d in sorted(found))}}}; or "
+            "leave out data.structures",
+        )
 
 
 def _slice_sampler(section: StreamSection) -> Sampler | None:

@@ -47,7 +47,7 @@ def write_dataset(folder: Path, cases: Sequence[Case], label_set: LabelSet) -> P
         path.write_text(json.dumps({"structures": structures, "ignore": list(label_set.ignore)}), "utf-8")
     rows = [_row(case, folder.resolve()) for case in cases]
     found = {column for row in rows for column in row} - set(PLAIN)
-    order = ("image", "label", "kind", "validity", "number")
+    order = ("image", "label", "kind", "validity", "confidence", "annotated", "number")
     columns = sorted(found, key=lambda c: (order.index(c.partition(":")[0]), c))
     with (
         atomic_file(folder / MANIFEST) as path,
@@ -82,6 +82,10 @@ def _row(case: Case, folder: Path) -> dict[str, str]:
         row[f"kind:{name}"] = label.kind
         if label.validity is not None:
             row[f"validity:{name}"] = _place(label.validity, folder)
+        if label.confidence is not None:
+            row[f"confidence:{name}"] = _place(label.confidence, folder)
+        if label.annotated is not None:
+            row[f"annotated:{name}"] = "; ".join(label.annotated)
     return row | {f"number:{key}": repr(float(value)) for key, value in case.numbers.items()}
 
 

@@ -44,7 +44,7 @@ class PseudoLabel(Stage):
 
     Only persons on the training side of the fold are used. The labels take the name of the experiment's
     target, so that the data set can be trained on together with others; their kind is "pseudo" (hard) or
-    "soft". Structures of the data set that the predictor does not know are background. After an interruption,
+    "soft". Structures of the data set that the predictor does not know are not annotated. After an interruption,
     finished cases stay.
     """
 
@@ -64,11 +64,15 @@ class PseudoLabel(Stage):
         lt=1,
         description="Voxels whose label (background too) is less probable become invalid; 0: none.",
     )
+    weigh: bool = Field(
+        False,
+        description="Keep how probable each voxel's label is (background too); the loss weighs the voxel by it.",
+    )
     name: str = Field("", description="Name of the label; default: that of the experiment's target.")
 
     def sections(self) -> tuple[str, ...]:
         """The target's name, and what domains are called."""
-        return ("data.labels.kind", "data.labels.name", "data.domains")
+        return ("data.labels.kind", "data.labels.name", "data.domains", "data.structures", "data.sparse")
 
     def run(self, context: StageContext) -> Artefact:
         """Label here where the run has no GPU; else in a worker that has one."""
@@ -174,15 +178,19 @@ def choose(
         SplitError: the split leaks a person.
         DataError: no case is meant.
     """
-    from mriad.flow import apply_domains, check_split
+    from mriad.flow import apply_domains, split_cases
+    from mriad.same_person import renamed
     from mriad.stages.dataset import open_dataset
+    from mriad.vocabulary import CaseIndex
 
     data = experiment.data
     own = data.dataset.build()
-    named = {case.id: case.domain for case in apply_domains(own, data.domains)}
-    within = own.select(lambda case: case.id in named)
-    split = data.split.build(within, fold, experiment.seed)
-    check_split(within, split)
+    # The split is made where domains are named, as for training: they decide how persons are dealt.
+    united, split, held_out = split_cases(experiment, apply_domains(own, data.domains), fold, experiment.seed)
+    named = dict(zip(united.column("id"), united.column("domain"), strict=True))
+    # Cases as the split has them (persons united, labels sparse), but with the data set's own domains.
+    domain = dict(zip(own.column("id"), own.column("domain"), strict=True))
+    within = [replace(case, domain=domain[case.id]) for case in united]
     training = set(split["train"])
     persons = {case.person for case in within if case.id in training}
     target = data.labels.name or data.labels.kind
@@ -193,10 +201,14 @@ def choose(
         return word in ("all", named[case.id], case.domain, case.contrast)
 
     if dataset:
-        index = open_dataset(dataset)
-        chosen = [(case, case.domain) for case in index if case.person in persons]
+        index = renamed(open_dataset(dataset), united.aliases)
+        chosen = [
+            (case, case.domain)
+            for case in index
+            if case.person in persons and held_out.isdisjoint((case.contrast, case.domain))
+        ]
     else:
-        index = own
+        index = CaseIndex(within, own.label_set)
         chosen = [(case, named[case.id]) for case in within if case.id in training and fits(case)]
     if not chosen:
         known = sorted({*data.domains, *(c.contrast for c in within), *(c.domain for c in within)} - {""})
@@ -226,7 +238,9 @@ def _label(
     from mriad.vocabulary import Label
 
     record = folder / "cases" / f"{case.id}.json"
-    label, validity = folder / "labels" / f"{case.id}.nii.gz", folder / "validity" / f"{case.id}.nii.gz"
+    label, validity, confidence = (
+        folder / part / f"{case.id}.nii.gz" for part in ("labels", "validity", "confidence")
+    )
     try:
         if not record.exists():
             missing = [name for name in predictor.channels if name not in case.channels]
@@ -236,16 +250,19 @@ def _label(
                 )
             found = predictor({name: case.channels[name].read() for name in predictor.channels})
             values = _known(found.label_set, label_set, stage.keep.all_present)
-            hard, valid = _decide(found, values, stage.confidence)
+            hard, best = _decide(found, values, stage.confidence > 0 or stage.weigh)
             if stage.kind == "soft":
                 write_like(label, _ordered(found, label_set), found.grid, "float32", overwrite=True)
             else:
                 write_like(label, hard, found.grid, "labels", overwrite=True)
-            if valid is not None:
+            if best is not None and stage.confidence > 0:
+                valid = (best >= stage.confidence).astype("uint8")
                 write_like(validity, valid, found.grid, "labels", overwrite=True)
+            if best is not None and stage.weigh:
+                write_like(confidence, best.clip(0, 1), found.grid, "uint8_scaled", overwrite=True)
             voxels = {s.name: int((hard == s.value).sum()) for s in values.structures}
             with atomic_file(record) as path:
-                path.write_text(json.dumps({"voxels": voxels, "validity": valid is not None}), "utf-8")
+                path.write_text(json.dumps({"voxels": voxels}), "utf-8")
         done = json.loads(record.read_text("utf-8"))
         if not all(done["voxels"].get(name, 0) for name in stage.keep.all_present):
             return None
@@ -256,9 +273,13 @@ def _label(
     except Exception as error:
         raise failure(case.id, error) from error
     name = stage.name or experiment.data.labels.name or experiment.data.labels.kind
-    mask = FileSource(str(validity)) if done["validity"] else None
-    source = FileSource(str(label), stacked=stage.kind == "soft")
-    made = Label("soft" if stage.kind == "soft" else "pseudo", source, mask)
+    made = Label(
+        "soft" if stage.kind == "soft" else "pseudo",
+        FileSource(str(label), stacked=stage.kind == "soft"),
+        FileSource(str(validity)) if stage.confidence > 0 else None,
+        FileSource(str(confidence)) if stage.weigh else None,
+        _looked_for(predictor.label_set, label_set),
+    )
     return replace(case, channels=channels, labels={name: made})
 
 
@@ -284,10 +305,16 @@ def _known(made: LabelSet, wanted: LabelSet, present: Sequence[str]) -> LabelSet
     return LabelSet(tuple(Structure(name, value[name]) for name in made.names))
 
 
+def _looked_for(made: LabelSet, wanted: LabelSet) -> tuple[str, ...] | None:
+    """The data set's structures that the predictor segments; None: all."""
+    known = tuple(name for name in wanted.names if name in made.names)
+    return None if len(known) == len(wanted) else known
+
+
 def _decide(
-    found: Prediction, values: LabelSet, confidence: float
-) -> tuple[NDArray[np.integer[Any]], NDArray[np.uint8] | None]:
-    """Label values (X, Y, Z), and where they are probable enough, (X, Y, Z); None without a limit."""
+    found: Prediction, values: LabelSet, weigh: bool
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.float32] | None]:
+    """Label values (X, Y, Z) and, if asked for, how probable each is, (X, Y, Z) in [0, 1]."""
     import numpy as np
 
     from mriad.inference.prediction import harden, largest_stride
@@ -296,16 +323,16 @@ def _decide(
     exclusive = bool(getattr(found, "exclusive", False))
     axis = largest_stride(found.probabilities)
     hard = harden(slabs_of_array(found.probabilities, axis), found.grid.shape, values, exclusive)
-    if confidence == 0:
+    if not weigh:
         return hard, None
-    valid = np.zeros(found.grid.shape, np.uint8)
+    probable = np.zeros(found.grid.shape, np.float32)
     for slab in slabs_of_array(found.probabilities, axis):
         p = slab.array()
         best = p.max(axis=0)
         background = 1 - p.sum(axis=0) if exclusive else 1 - best
         place = slab.index[1:]
-        valid[place] = np.where(hard[place] != 0, best, background) >= confidence
-    return hard, valid
+        probable[place] = np.where(hard[place] != 0, best, background)
+    return hard, probable
 
 
 def _ordered(found: Prediction, label_set: LabelSet) -> NDArray[np.float32]:

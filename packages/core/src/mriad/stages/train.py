@@ -69,6 +69,8 @@ class TrainStage(Stage):
             "data.labels",
             "data.channels",
             "data.domains",
+            "data.structures",
+            "data.sparse",
             "data.preprocessing",
             "streams",
             "augment",

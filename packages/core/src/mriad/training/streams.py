@@ -139,6 +139,10 @@ class Stream:
     patch: PatchFunction | None = None
     views: Mapping[str, Chain] = field(default_factory=lambda: {"": Chain()})
     position: int = 0
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Case id → group (domain, contrast or person) where groups are drawn alike often; empty: cases are."""
+    blind: bool = False
+    """Targets and validity are taken away: the stream is unlabelled, though some of its cases have labels."""
 
     def __post_init__(self) -> None:
         if not self.cases:
@@ -146,40 +150,95 @@ class Stream:
                 f"stream '{self.name}' has no case",
                 remedy=f"look at streams.{self.name} (labelled, domain, contrasts) and at the split",
             )
+        # What an epoch goes through: cases, or where the sampler says so, each of their items (slices).
+        count = getattr(self.patch, "items", None)
+        self._units = [(case, -1) for case in self.cases]
+        if count is not None:
+            self._units = [(case, i) for case in self.cases for i in range(count(self.load(case)))]
+        if not self._units:
+            raise ExperimentError(
+                f"stream '{self.name}' has nothing to draw",
+                where={"cases": len(self.cases)},
+                remedy=f"look at streams.{self.name}.sampler: no case has an annotated slice",
+            )
+        self._turns = Turns.of([self.groups.get(case, "") for case, _ in self._units])
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches until every case was drawn once."""
-        return math.ceil(len(self.cases) / self.batch)
+        """Batches until every case (or slice) could be drawn once."""
+        return math.ceil(len(self._units) / self.batch)
 
     @property
     def margin(self) -> int:
         """Voxels a side that patches are larger than what the learner sees; whole volumes have none."""
         return 0 if self.patch is None else max(chain.margin for chain in self.views.values())
 
-    def at(self, position: int, index: int) -> tuple[int, str]:
-        """Epoch and case of sample `index` of the joint batch at a position."""
-        epoch, place = divmod(position * self.batch + index, len(self.cases))
-        order = generator_of(sample_key(self.seed, self.name, epoch, ""), "order").permutation(
-            len(self.cases)
-        )
-        return epoch, self.cases[int(order[place])]
+    def at(self, position: int, index: int) -> tuple[int, str, int]:
+        """Epoch, case and item (−1: the sampler draws freely) of sample `index` of the joint batch at a position.
+
+        In a balanced stream the epoch is that of the sample's group, which may be through more often than others.
+        """
+        number = position * self.batch + index
+        epoch, group, turn = self._turns.at(number, self._order)
+        if group is None:
+            case, item = self._units[turn]
+            return epoch, case, item
+        members = self._turns.groups[group]
+        cycle, place = divmod(turn, len(members))
+        case, item = self._units[members[int(self._order(cycle, len(members), f"order {group}")[place])]]
+        return cycle, case, item
+
+    def _order(self, epoch: int, count: int, tag: str = "order") -> np.ndarray:
+        return generator_of(sample_key(self.seed, self.name, epoch, ""), tag).permutation(count)
 
     def draw(self, position: int, shard: Shard) -> dict[str, Batch]:
         """This rank's part of the joint batch, one entry a view, worker augmenters applied, on the CPU."""
         local = self.batch // shard.world
         where = [self.at(position, shard.rank * local + i) for i in range(local)]
-        patches = []
-        for epoch, case in where:
+        keys, patches = [], []
+        for epoch, case, item in where:
             sample = self.load(case)
+            if self.blind:
+                sample = replace(sample, target=None, validity=None)
+            # A slice has draws of its own; a case's do not depend on there being items at all.
+            key = sample_key(self.seed, self.name, epoch, case if item < 0 else f"{case}\x1e{item}")
             if self.patch is not None:
-                key = sample_key(self.seed, self.name, epoch, case)
-                sample = self.patch(
-                    sample, generator_of(key, "patch"), (self.margin,) * (sample.image.ndim - 1)
-                )
+                margin = (self.margin,) * (sample.image.ndim - 1)
+                generator = generator_of(key, "patch")
+                given = {} if item < 0 else {"item": item}
+                sample = self.patch(sample, generator, margin, **given)
+            keys.append(key)
             patches.append(sample)
-        keys = [sample_key(self.seed, self.name, epoch, case) for epoch, case in where]
         return {view: _view(chain, patches, keys) for view, chain in self.views.items()}
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Whose turn a draw is: every unit's once an epoch, or every group's alike often."""
+
+    count: int
+    groups: Sequence[Sequence[int]] = ()
+    """Units by group; empty: not balanced."""
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Turns:
+        """Group units by name; one name alone needs no balance."""
+        found: dict[str, list[int]] = {}
+        for unit, name in enumerate(names):
+            found.setdefault(name, []).append(unit)
+        return cls(len(names), [found[name] for name in sorted(found)] if len(found) > 1 else ())
+
+    def at(self, number: int, order: Callable[[int, int], np.ndarray]) -> tuple[int, int | None, int]:
+        """Epoch, group, and the how-manieth draw of that group this is; without groups: epoch, None, unit.
+
+        An epoch has as many draws as there are units, in an order of its own; groups take turns over all epochs.
+        """
+        epoch, place = divmod(number, self.count)
+        slot = int(order(epoch, self.count)[place])
+        if not self.groups:
+            return epoch, None, slot
+        turn, group = divmod(epoch * self.count + slot, len(self.groups))
+        return epoch, group, turn
 
 
 def _view(chain: Chain, patches: Sequence[Sample], keys: Sequence[int]) -> Batch:

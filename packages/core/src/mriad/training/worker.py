@@ -158,7 +158,8 @@ def recipe_for(experiment: Experiment, cases: Cases, store: str) -> Recipe:
     steps = tuple(experiment.data.preprocessing)
     return Recipe(
         channels=cases.task.channels,
-        label_set=cases.task.label_set(),
+        label_set=cases.index.label_set,
+        domain_sets={domain: found for domain, found in cases.task.label_sets.items() if domain},
         label_name=cases.label,
         kind=experiment.data.labels.kind,
         steps=steps,
@@ -199,15 +200,26 @@ def plan_of(experiment: Experiment, steps_per_epoch: int, metrics: list[Metric])
     """When to validate, save and stop."""
     budget = experiment.budget
     validate = budget.validate_every or steps_per_epoch
-    wanted = experiment.evaluate.stop_on or (f"val/{metrics[0].key()}" if metrics else "")
+    judges = [m for m in metrics if can_judge(m)]
+    wanted = experiment.evaluate.stop_on or (f"val/{judges[0].key()}" if judges else "")
     wanted = f"val/{wanted.removeprefix('val/')}" if wanted else ""
     # Where a metric is best at a value, its summary is the mean size of the error: lower is better.
-    judge = next((m for m in metrics if wanted.removeprefix("val/").split("/")[0] == m.key()), None)
+    judge = next((m for m in judges if wanted.removeprefix("val/").split("/")[0] == m.key()), None)
     if wanted and judge is None:
         raise ExperimentError(
-            f"evaluate.stop_on '{experiment.evaluate.stop_on}' is no metric of this experiment",
-            where={"metrics": ", ".join(m.key() for m in metrics) or "none"},
+            f"evaluate.stop_on '{experiment.evaluate.stop_on}' is no metric of this experiment that could judge",
+            where={"metrics": ", ".join(m.key() for m in judges) or "none"},
             remedy="stop_on: dice, or dice/STRUCTURE",
+        )
+    # The stage's fingerprint holds the first metric, so the one that chooses silently must be that.
+    if (
+        judge is not None
+        and not experiment.evaluate.stop_on
+        and not can_judge(experiment.evaluate.metrics[0])
+    ):
+        raise ExperimentError(
+            f"the first metric, {experiment.evaluate.metrics[0].key()}, cannot choose a checkpoint",
+            remedy=f"put {judge.key()} first, or set evaluate.stop_on: {judge.key()}",
         )
     return Plan(
         steps=budget.steps,
@@ -219,6 +231,14 @@ def plan_of(experiment: Experiment, steps_per_epoch: int, metrics: list[Metric])
     )
 
 
+def can_judge(metric: Metric) -> bool:
+    """Whether a metric can be measured in validation and tell better from worse.
+
+    On the working grid there are no annotations; a person's value needs all its cases.
+    """
+    return metric.level == "case" and not metric.reads and metric.direction != "none" and not metric.literal
+
+
 class _Validator:
     """Predicts validation cases whole and scores them against the training target, on the working grid."""
 
@@ -226,7 +246,7 @@ class _Validator:
         self, experiment: Experiment, cases: Cases, prepared: Prepared, context: WorkerContext[TrainPayload]
     ) -> None:
         self.experiment, self.task, self.prepared, self.label = experiment, cases.task, prepared, cases.label
-        self.metrics = [m for m in experiment.evaluate.metrics if m.level == "case"]
+        self.metrics = [m for m in experiment.evaluate.metrics if can_judge(m)]
         labelled = [case.id for case in cases.side("validation") if cases.label in case.labels]
         self.cases = labelled if self.metrics else []
         self.mine = self.cases[context.rank :: context.world]
@@ -248,7 +268,7 @@ class _Validator:
                 self.experiment.model,
             )
             reference = Reference.of_sample(sample, self.label)
-            rows += score_case(found, sample.grid, reference, self.task.label_set(), self.metrics)
+            rows += score_case(found, sample.grid, reference, self.task.label_set(sample.domain), self.metrics)
         together = [row for part in distributed.gather_objects(rows) for row in part]
         values: dict[str, float] = {}
         for summary in summarise(together):
