@@ -7,17 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trial_setup as setup
 from ablation_setup import THIRDS, write
+from mriad.ablation.jobs import Setting, run_job, trial_jobs
 from mriad.ablation.load import load_ablation
 from mriad.ablation.plan import Plan, make_plan
 from mriad.ablation.run import AblationOptions, run_ablation
 from mriad.ablation.watch import View, Watch, Watched
 from mriad.errors import ExperimentError, LaunchError
 from mriad.launch.files import read_json
+from mriad.launch.trial import trial_id
 from mriad.tracking.record import RunRecord
 
 if TYPE_CHECKING:
@@ -229,6 +232,21 @@ def test_killed_at_any_moment_it_ends_the_same(undisturbed, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert tables(tmp_path / "runs") == tables(folder / "runs")
+
+
+def test_a_worker_with_other_code_says_so(tmp_path):
+    """A field that only the worker's version knows would make another trial, which nobody waits for."""
+    plan = planned(tmp_path, folds=None)
+    job = replace(trial_jobs(plan, {})[0], id="0" * 64)
+    ended = run_job(job, Setting(str(tmp_path / "runs"), "study", str(tmp_path / "parent")))
+    assert "versions of mriad or of a plugin differ" in ended.reason
+
+
+def test_where_samples_are_kept_is_no_part_of_a_trial(tmp_path):
+    plan = planned(tmp_path, folds=None)
+    data = plan.trials[0].experiment.data
+    other = plan.trials[0].experiment.model_copy(update={"data": data.model_copy(update={"store": "elsewhere"})})
+    assert trial_id(other) == plan.trials[0].id
 
 
 class TestWatch:

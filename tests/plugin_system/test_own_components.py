@@ -44,6 +44,8 @@ EVERYTHING: Fields = {
     "scaling_probability": 1,
     "noise_probability": 1,
 }
+COLLECTIONS = ("brats2021", "crossmoda", "hippocampus", "isbi2015", "ixi", "joint", "ms7t", "msseg2016")
+COLLECTIONS += ("spine_external", "spine_generic", "synthseg_maps", "umcl_ms")
 PHANTOM: Fields = {"persons": 2, "contrasts": ["T1w", "T2w"], "size_mm": [32, 40, 40], "spacing_mm": 2}
 CONFIGS: dict[str, dict[str, list[Fields]]] = {
     "preprocessing": {
@@ -139,6 +141,11 @@ CONFIGS: dict[str, dict[str, list[Fields]]] = {
     "dataset": {
         "data.manifest": [],  # needs files: see below
         "data.registered": [],  # needs files: tests/data/test_registration_dataset.py
+        # These read files too: tests/data/test_{bids,nnunet_reader,label_maps,dicom,index,collections}*.py, and
+        # tests/eval/test_qc_verdicts.py of the last.
+        **{f"data.{name}": [] for name in ("bids", "nnunet", "label_maps", "dicom", "index")},
+        **{f"data.{name}": [] for name in COLLECTIONS},
+        "data.without": [],
         "data.phantom_spine": [PHANTOM],
         "data.map_labels": [
             {"dataset": {"type": "data.phantom_spine", **PHANTOM}, "ontology": {"canal": 9, "cord": 7}}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
+from mriad.ablation.comparison import Comparison as Comparison
 from mriad.component import Component, Config
 from mriad.metric import CaseMetric as CaseMetric
 from mriad.metric import Direction as Direction
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from mriad.ablation.study import Study
     from mriad.batch import Batch, Draws
     from mriad.experiment.model import Experiment
     from mriad.geometry import Grid
@@ -96,6 +96,14 @@ class SampleStore(Protocol):
 
     def put(self, key: str, sample: Sample) -> Sample:
         """Write atomically, then return what `get` would.
+
+        Raises:
+            StorageError: the place is full or cannot be written.
+        """
+        ...
+
+    def once(self, key: str, make: Callable[[], Sample]) -> Sample:
+        """Return what is there, or `put` what `make` gives; of several processes that ask at once one makes it.
 
         Raises:
             StorageError: the place is full or cannot be written.
@@ -383,31 +391,6 @@ class Figure(Component):
 
     def draw(self, trial: Trial, folder: Path) -> list[Path]:
         """Write PNG files into `folder` and return them; an empty list where the trial has nothing to show."""
-        raise NotImplementedError
-
-
-class Comparison(Component):
-    """Turns the tables of an ablation's trials into tests, tables, figures and a verdict."""
-
-    interface = "comparison"
-
-    def needs(self) -> tuple[str, ...]:
-        """Keys of the metrics that it reads; the trials must measure them. Empty: whatever was measured."""
-        raise NotImplementedError
-
-    def check(self, variants: Sequence[str]) -> None:
-        """Refuse what cannot fit the variants, before anything starts.
-
-        Raises:
-            ExperimentError: such as a reference that is no variant.
-        """
-
-    def conclude(self, study: Study, folder: Path) -> list[str]:
-        """Write tables and figures into `folder`, and return the verdict as lines for a person.
-
-        Raises:
-            DataError: the tables cannot be compared; what is missing is named.
-        """
         raise NotImplementedError
 
 

@@ -27,7 +27,6 @@ from rich.table import Table
 from mriad_eval.maps import label_set_of, parse_labels
 from mriad_eval.metric_names import metric_named
 from mriad_eval.pairing import files_by_case, require_same_cases, with_ids
-from mriad_eval.qc.evaluation_page import scans_of, write_evaluation_page
 from mriad_eval.scoring import Pair, Scorer, score
 
 if TYPE_CHECKING:
@@ -105,6 +104,8 @@ def evaluate(
             remedy="mriad evaluate PREDICTIONS REFERENCES, or mriad evaluate PREDICTIONS --manifest FILE",
         )
     found = with_ids(found, cases)
+    from mriad_eval.qc.evaluation_page import scans_of, write_evaluation_page
+
     scans = scans_of(images, cases) if qc_cases else {}
     require_same_cases(found, cases, missing_counts=count_missing, skip_extra=skip_extra)
     pairs = [Pair(case, found.get(name, ()), files.get(name, ()), label) for name, case in cases.items()]

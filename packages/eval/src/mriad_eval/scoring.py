@@ -13,7 +13,6 @@ from mriad.person_rows import person_rows
 from mriad.preparation import load_sample
 
 from mriad_eval.maps import read_map
-from mriad_eval.resample import onto_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +63,8 @@ class Scorer:
         if pair.prediction:
             channels, _, grid = read_map(pair.case.id, pair.prediction, self.label_set)
             if self.resample:
+                from mriad_eval.resample import onto_grid
+
                 channels, grid = onto_grid(channels, grid, reference.grid), reference.grid
         else:
             channels = np.zeros((len(self.label_set), *grid.shape), dtype=np.float32)

@@ -162,9 +162,17 @@ def run_job(
     from pathlib import Path
 
     from mriad.experiment.model import Experiment
+    from mriad.launch.trial import trial_id
 
     try:
         experiment = Experiment.model_validate(job.experiment)
+        if not job.node and trial_id(experiment) != job.id:
+            return Ended(
+                job.id,
+                job.name,
+                "here the experiment is another one than where the ablation was started: the versions of mriad or "
+                "of a plugin differ between the two (mriad doctor)",
+            )
         root = RunsRoot(Path(setting.runs))
         until = time.monotonic() + PATIENCE_S
         while True:

@@ -23,6 +23,8 @@ class Process:
     started: str
     """Clock ticks since the system's start, as /proc has it."""
 
+    command: str = ""
+
     @property
     def runs(self) -> bool:
         """Whether this very process is there and not just waiting to be collected."""
@@ -41,7 +43,7 @@ def started_with(mark: str) -> list[Process]:
         pid = todo.pop()
         state = _state(pid)
         if state is not None and pid not in found:
-            found[pid] = Process(pid, state[0])
+            found[pid] = Process(pid, state[0], _command(pid))
             todo += _children(pid)
     return list(found.values())
 

@@ -22,7 +22,7 @@ from mriad.errors import LaunchError
 from mriad.launch.files import RunsRoot, atomic_write_text, make_folder
 from mriad.launch.lease import leased
 from mriad.launch.place import check_place, in_job
-from mriad.launch.process_tree import started_with, wait_gone
+from mriad.launch.process_tree import Process, started_with, wait_gone
 from mriad.launch.protocol import Launcher, require_absolute, visible_cpus
 from mriad.launch.relay import relay
 from mriad.launch.worker import (
@@ -53,6 +53,7 @@ CONNECT_S = 15.0
 GONE_S = 30.0
 """How long `close` waits for the embedded Ray's processes before it kills them."""
 _MIB = 2**20
+_VITAL = ("gcs_server", "raylet")
 
 
 def ray_environment(token: Path | None = None, address: str = "") -> None:
@@ -108,6 +109,7 @@ class RayLauncher(Launcher):
         self.max_failures = max_failures
         self._message = message or (lambda text: None)
         self._embedded_cpus = 0  # 0: not ours
+        self._vital: dict[str, Process] = {}
         self._sigterm: Any = None
 
     def run(
@@ -172,8 +174,13 @@ class RayLauncher(Launcher):
             ray.shutdown()
             wait_gone(ours, GONE_S)
         self._embedded_cpus = 0
+        self._vital = {}
         if self._sigterm is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._sigterm)
+
+    def dead(self) -> str:
+        """Which process has ended that the embedded Ray cannot do without; "" while all run, or Ray is not ours."""
+        return next((name for name, process in self._vital.items() if not process.runs), "")
 
     def _join(self, address: str) -> None:
         import ray
@@ -213,6 +220,13 @@ class RayLauncher(Launcher):
                 remedy="use --launcher inline, or look at /tmp/ray/session_latest/logs",
             ) from err
         self._embedded_cpus = cpus
+        ours = started_with(ray.get_runtime_context().get_session_name())
+        self._vital = {
+            name: process
+            for process in ours
+            for name in _VITAL
+            if process.command.split(" ", 1)[0].endswith(f"/{name}")
+        }
 
     def _say_what_lacks(self, resources: ResourcesSection) -> None:
         """Say it where a run would wait: a cluster may grow, so that is no error."""

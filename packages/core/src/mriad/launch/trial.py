@@ -91,7 +91,8 @@ class TrialOptions:
 
 def trial_id(experiment: Experiment) -> str:
     """The identity of a trial: resolved experiment, fold and seed. What only decides where it runs is left out."""
-    return fingerprint(experiment.model_dump(mode="json", exclude={"resources", "privacy"}))
+    elsewhere = {"resources": True, "privacy": True, "data": {"store"}}
+    return fingerprint(experiment.model_dump(mode="json", exclude=elsewhere))
 
 
 def overfitting(experiment: Experiment, count: int) -> Experiment:
