@@ -110,16 +110,16 @@ def main() -> None:
     print(f"load {load:.1f}, launcher {given.launcher}, {one['trials']} trials")
     print(f"wall                   {one['wall']:8.1f} s")
     print(f"training               {one['training']:8.1f} s in all")
-    print(
-        f"around a trial         {around:8.2f} s of its lane ({lanes} at once); median from start to end {one['each']:.2f} s"
-    )
+    print(f"around a trial         {around:8.2f} s of its lane ({lanes} at once)")
+    print(f"from start to end      {one['each']:8.2f} s a trial (median)")
     print(
         f"driver's memory        {one['peak']:8.0f} MiB at most, {one['slope']:+.2f} MiB a minute in the second half"
     )
     if given.launcher == "inline":
         found["packed"] = packed = run(given.trials, "inline", at_once=given.at_once)
+        speed = one["wall"] / packed["wall"]
         print(
-            f"{given.at_once} at once              {packed['wall']:8.1f} s: {one['wall'] / packed['wall']:.2f} × the speed of one by one"
+            f"{given.at_once} at once              {packed['wall']:8.1f} s: {speed:.2f} × the speed of one by one"
         )
     if given.out:
         given.out.write_text(json.dumps(found, indent=1))

@@ -26,6 +26,8 @@ _LABEL_WORDS = "seg|dseg|points|mask|label|labels|gt|lesion|softseg|probseg|prob
 _LABEL = re.compile(
     rf"^(?P<image>.+?)[_-](?P<suffix>(?:(?:label|desc|space)-[A-Za-z0-9]+_)*(?:{_LABEL_WORDS}))$"
 )
+_NAMED_LABEL = re.compile(r"^(?P<image>.+?)_(?P<suffix>label-[A-Za-z0-9]+_.+)$")
+"""Any derivative that BIDS calls a label, such as `label-discs_dlabel`; not what `mriad init` would train on."""
 _SOFT = re.compile(r"(softseg|probseg|prob)$")
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 _ENDING = re.compile(r"\.nii(\.gz)?$")
@@ -69,6 +71,59 @@ def recognise(folder: Path, label: str = "") -> Layout:
             remedy="rename the files, or write a table: columns id, person, image:T1w, label:hard",
         )
     return layout
+
+
+def every_scan(folder: Path) -> Layout:
+    """Every NIfTI file below a folder, whether or not it can be trained on, to be checked.
+
+    An image with all label maps that are named after it is a case; a label is called by the end of its name. Label
+    maps without their image make a case without channels, those of one folder and name together.
+
+    Raises:
+        DataError: no such folder.
+    """
+    folder = folder.absolute()
+    if not folder.is_dir():
+        raise DataError("there is no such folder", where={"folder": str(folder)})
+    images: dict[str, list[Path]] = {}
+    labels: list[tuple[str, str, Path]] = []
+    for path in _niftis(folder):
+        match = _LABEL.match(stem(path)) or _NAMED_LABEL.match(stem(path))
+        if match is None:
+            images.setdefault(stem(path), []).append(path)
+        else:
+            labels.append((match["image"], match["suffix"], path))
+    of_image: dict[Path, dict[str, Path]] = {path: {} for paths in images.values() for path in paths}
+    alone: dict[tuple[Path, str], dict[str, Path]] = {}
+    layout = Layout("NIfTI files by their names", [])
+    for name, suffix, path in labels:
+        image = _image_of(name, path, images)
+        (alone.setdefault((path.parent, name), {}) if image is None else of_image[image])[suffix] = path
+        layout.labels[suffix] += 1
+    found = [(path.parent, stem(path), {"image": FileSource(str(path))}, of) for path, of in of_image.items()]
+    found += [(place, name, {}, of) for (place, name), of in alone.items()]
+    taken: Counter[str] = Counter()
+    twice = {name for name, count in Counter(name for _, name, _, _ in found).items() if count > 1}
+    for place, name, channels, of in found:
+        within = "_".join((*place.relative_to(folder).parts, name)) if name in twice else name
+        taken[within] += 1
+        number = f"_{taken[within]}" if taken[within] > 1 else ""  # x.nii and x.nii.gz
+        layout.cases.append(
+            Case(
+                within + number,
+                _person(name),
+                channels,
+                {suffix: _label_of(suffix, path) for suffix, path in of.items()},
+                contrast=name.rpartition("_")[2] if channels and _entity("sub", name) else "",
+                session=_entity("ses", name),
+            )
+        )
+    return layout
+
+
+def _label_of(suffix: str, path: Path) -> Label:
+    soft = bool(_SOFT.search(suffix))
+    return Label("soft" if soft else "hard", FileSource(str(path), stacked=soft))
 
 
 def stem(path: Path) -> str:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from mriad.ablation.jobs import Ended, Job, Setting, folder_of, is_done, run_job, shared_stages, trial_jobs
 from mriad.ablation.watch import Watch, Watched
 from mriad.errors import ExperimentError, LaunchError
-from mriad.identity import fingerprint
 from mriad.launch.files import atomic_write_json, make_folder, read_json, runs_root
 from mriad.launch.lease import STALE_AFTER_S, Lease
 from mriad.launch.protocol import make_launcher
+from mriad.launch.trial import trial_id
 from mriad.tracking.address import tracking_uri
 from mriad.tracking.record import FIGURES, RunRecord
 
@@ -123,10 +123,7 @@ def _take_name(plan: Plan, folder: Path) -> None:
         "name": plan.ablation.name,
         "file": str(plan.path),
         "variants": {
-            t.variant: fingerprint(
-                t.experiment.model_dump(mode="json", exclude={"fold", "seed", "resources", "privacy"})
-            )
-            for t in plan.trials
+            t.variant: trial_id(t.experiment.model_copy(update={"fold": 0, "seed": 0})) for t in plan.trials
         },
         "trials": {t.id: [t.variant, t.fold, t.seed] for t in plan.trials},
     }

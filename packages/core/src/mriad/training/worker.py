@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 import time
@@ -61,6 +62,7 @@ def train_worker(context: WorkerContext[TrainPayload]) -> dict[str, Any]:
     payload, folder = context.payload, context.folder
     experiment = Experiment.model_validate(payload.experiment)
     device = torch.device(context.device)
+    forget_peak(device)
     cases = cases_for(experiment, payload)
     recipe = recipe_for(experiment, cases, payload.store)
     prepared = _prepare_once(context, experiment, cases, recipe)
@@ -268,7 +270,9 @@ class _Validator:
                 self.experiment.model,
             )
             reference = Reference.of_sample(sample, self.label)
-            rows += score_case(found, sample.grid, reference, self.task.label_set(sample.domain), self.metrics)
+            rows += score_case(
+                found, sample.grid, reference, self.task.label_set(sample.domain), self.metrics
+            )
         together = [row for part in distributed.gather_objects(rows) for row in part]
         values: dict[str, float] = {}
         for summary in summarise(together):
@@ -299,9 +303,21 @@ def _save(experiment: Experiment, cases: Cases, recipe: Recipe, algorithm: Algor
     )
 
 
+def forget_peak(device: torch.device) -> None:
+    """Begin to measure the peak anew: a process that runs several trainings would report the largest for all."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):  # proc(5): 5 resets the peak resident size; not on every system
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the GPU where there is one, else the largest resident size of this process."""
+    """Bytes since `forget_peak`: of the GPU where there is one, else the largest resident size of this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
