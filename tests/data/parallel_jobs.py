@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ def refuse(item: Item) -> None:
 
 def die(item: Item) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash(item: Item) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def exhaust(item: Item) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+    bytearray(8 << 30)
 
 
 def leave(item: Item) -> None:

@@ -14,7 +14,7 @@ from mriad.parallel import map_cases
 # Workers import this module by name, which importlib mode does not allow: functions are taken from there.
 HERE = str(Path(__file__).parent)
 sys.path.insert(0, HERE)
-from parallel_jobs import Item, die, fail, leave, refuse, slow_first, square, threads, touch  # noqa: E402
+from parallel_jobs import Item, crash, die, exhaust, fail, leave, refuse, slow_first, square, threads, touch  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +60,29 @@ def test_a_killed_worker_is_reported_with_its_signal_and_case():
     assert "out of memory" in str(found.value)
     assert "sub-01" in str(found.value)
     assert "fewer workers" in str(found.value)
+
+
+def test_a_kill_for_want_of_memory_is_told_apart_where_the_kernel_counts_them(monkeypatch):
+    import mriad.parallel
+
+    counted = iter([3, 4])
+    monkeypatch.setattr(mriad.parallel, "memory_kills", lambda: next(counted))
+    with pytest.raises(LaunchError) as found:
+        list(map_cases(die, [Item("sub-01", 1)], 1))
+    assert "killed by SIGKILL: memory ran out (the kernel counted such a kill meanwhile)" in str(found.value)
+
+
+def test_a_worker_that_runs_out_of_its_own_memory_limit_names_the_case():
+    with pytest.raises(DataError, match="a case failed") as found:
+        list(map_cases(exhaust, [Item("sub-01", 1)], 1))
+    assert "MemoryError" in str(found.value)
+    assert "sub-01" in str(found.value)
+
+
+def test_a_worker_that_crashes_is_reported_with_its_signal():
+    with pytest.raises(LaunchError, match="a worker process died") as found:
+        list(map_cases(crash, [Item("sub-01", 1)], 1))
+    assert "killed by SIGSEGV" in str(found.value)
 
 
 def test_a_worker_that_exits_is_reported_with_its_code():

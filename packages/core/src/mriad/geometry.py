@@ -102,7 +102,9 @@ class Grid:
         """The grid of the box that begins at voxel `start` (may be negative: padding) and has `shape`."""
         matrix = self.matrix
         matrix[:3, 3] = self.world(np.asarray(start, dtype=np.float64))
-        return Grid.of(shape, matrix)
+        # Not `of`: the axes are as valid as this grid's, and a sampler comes here for every patch.
+        x, y, z = shape
+        return Grid((int(x), int(y), int(z)), tuple(matrix.ravel().tolist()))
 
     def describe(self) -> str:
         """One line for messages: shape, spacing, orientation."""

@@ -21,6 +21,15 @@ def memory_bytes() -> int | None:
     return min(found) if found else None
 
 
+def memory_kills() -> int:
+    """How many processes the kernel has killed since it started because memory ran out; 0 where it does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
 def readable_bytes(count: float) -> str:
     """Such as "3.2 TiB"."""
     units = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")

@@ -14,6 +14,7 @@ from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mriad.errors import DataError, LaunchError, MriadError
+from mriad.memory import memory_kills
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -90,6 +91,8 @@ class _Pool:
 
     workers: list[_Worker]
     ready: dict[int, Any] = field(default_factory=dict)
+    kills_before: int = field(default_factory=lambda: memory_kills())
+    """How many processes the kernel had killed for want of memory before these began."""
 
     def close(self) -> None:
         """End the processes: they hold nothing that must be kept."""
@@ -162,19 +165,24 @@ def _receive(pool: _Pool, called: Callable[[int], str]) -> None:
         except (EOFError, OSError):
             worker.process.join()
             assert worker.busy is not None
-            raise _death(called(worker.busy), worker.process.exitcode) from None
+            for_memory = memory_kills() > pool.kills_before
+            raise _death(called(worker.busy), worker.process.exitcode, for_memory) from None
         pool.ready[index] = answer
         worker.busy = None
 
 
-def _death(case: str, code: int | None) -> LaunchError:
+def _death(case: str, code: int | None, for_memory: bool = False) -> LaunchError:
     cause = f"exit code {code}"
     remedy = "run with workers=0 to see the error itself"
     if code is not None and code < 0:
         with contextlib.suppress(ValueError):
             cause = f"killed by {signal.Signals(-code).name}"
         if -code == signal.SIGKILL:
-            cause += " (on Linux most often: the machine is out of memory)"
+            cause += (
+                ": memory ran out (the kernel counted such a kill meanwhile)"
+                if for_memory
+                else " (on Linux most often: the machine is out of memory)"
+            )
             remedy = "use fewer workers, or a machine with more memory"
     return LaunchError("a worker process died", where={"case": case, "cause": cause}, remedy=remedy)
 

@@ -238,12 +238,10 @@ class Recipe:
         kept) now.
         """
         count = len(self.steps) if steps is None else steps
-        key = self.key(case, count) if self.store is not None else ""
-        sample = self.store.get(key) if self.store is not None else None
-        if sample is None:
+        if self.store is None:
             sample = self._make(case, count)
-            if self.store is not None:
-                sample = self.store.put(key, sample)
+        else:
+            sample = self.store.once(self.key(case, count), lambda: self._make(case, count))
         return replace(sample, case=case.id, person=case.person, contrast=case.contrast, domain=case.domain)
 
     def _make(self, case: Case, count: int) -> Sample:

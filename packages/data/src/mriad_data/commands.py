@@ -6,14 +6,20 @@ from typing import Annotated
 
 import typer
 
+from mriad_data.check_command import check
 from mriad_data.export_command import export
+from mriad_data.prepare_command import prepare
 from mriad_data.register_commands import register, transform
 from mriad_data.split_commands import splits
+from mriad_data.store_commands import app as store
 
 app = typer.Typer(help="Make and look after data sets.", no_args_is_help=True, rich_markup_mode=None)
 phantom = typer.Typer(help="Digital persons with known truth.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(phantom, name="phantom")
+app.add_typer(store, name="store")
+app.command()(check)
 app.command()(splits)
+app.command()(prepare)
 app.command()(export)
 app.command()(register)
 app.command()(transform)

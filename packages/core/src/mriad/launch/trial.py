@@ -91,8 +91,9 @@ class TrialOptions:
 
 def trial_id(experiment: Experiment) -> str:
     """The identity of a trial: resolved experiment, fold and seed. What only decides where it runs is left out."""
-    elsewhere = {"resources": True, "privacy": True, "data": {"store"}}
-    return fingerprint(experiment.model_dump(mode="json", exclude=elsewhere))
+    return fingerprint(
+        experiment.model_dump(mode="json", exclude={"resources": True, "privacy": True, "data": {"store"}})
+    )
 
 
 def overfitting(experiment: Experiment, count: int) -> Experiment:
