@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -123,4 +123,8 @@ def _dry_run(plan: Plan, runs: Path | None, given: str) -> None:
         print(f"peak memory    {found.peak_memory_bytes / 2**30:.2f} GiB a trial")
         free = shutil.disk_usage(parent).free / 2**30
         print(f"prepared data  {found.prepared_bytes / 2**30:.2f} GiB of disk; {free:.0f} GiB are free")
+    if Path(given).is_file():
+        from mriad.launch.upload import measure_upload
+
+        print(f"job's upload   {measure_upload(Path(given).absolute().parent).line()}")
     next_step(f"mriad ablate {given}", "run them")

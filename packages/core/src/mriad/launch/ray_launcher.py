@@ -15,13 +15,14 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mriad.environment import quiet
 from mriad.errors import LaunchError
 from mriad.launch.files import RunsRoot, atomic_write_text, make_folder
 from mriad.launch.lease import leased
-from mriad.launch.place import check_place, in_job
+from mriad.launch.place import SEEN_WITHIN_S, check_place, check_shared, in_job, look
 from mriad.launch.process_tree import Process, started_with, wait_gone
 from mriad.launch.protocol import Launcher, require_absolute, visible_cpus
 from mriad.launch.relay import relay
@@ -50,6 +51,8 @@ R = TypeVar("R")
 MAX_FAILURES = 3
 """How often workers may die before a run fails."""
 CONNECT_S = 15.0
+ANSWER_S = 60.0
+"""How long a node may take to start a process that looks at the runs root."""
 GONE_S = 30.0
 """How long `close` waits for the embedded Ray's processes before it kills them."""
 _MIB = 2**20
@@ -152,14 +155,16 @@ class RayLauncher(Launcher):
             pass  # ours, or that of a notebook or a Tune trial
         elif joins:
             self._join(address or "auto")
+            if len(_nodes()) > 1:
+                check_place(self.root, self.tracking, nodes=len(_nodes()))
+                check_shared(self.root, _look_on_every_node)
         else:
             self._embed(max(needed, visible_cpus()))
             if needed > visible_cpus():
                 self._message(
                     f"{needed} CPUs are asked for and {visible_cpus()} are here: threads take turns"
                 )
-        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        check_place(self.root, self.tracking, in_job=in_job(), nodes=len(nodes))
+        check_place(self.root, self.tracking, in_job=in_job(), nodes=len(_nodes()))
         self._say_what_lacks(resources)
 
     def close(self) -> None:
@@ -247,6 +252,35 @@ class RayLauncher(Launcher):
             self._message(
                 f"{asked:g} {kind} asked for, {there.get(kind, 0):g} in the cluster: waiting for more nodes"
             )
+
+
+def _nodes() -> list[dict[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _look_on_every_node(mark: str, text: str) -> dict[str, str]:
+    """What `look` says on each node, by its name and address."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0)(look)
+    asked = {
+        f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:6]})": task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(mark, text)
+        for node in _nodes()
+    }
+    answers: dict[str, str] = {}
+    until = time.monotonic() + SEEN_WITHIN_S + ANSWER_S
+    for node, answer in asked.items():
+        try:
+            answers[node] = str(ray.get(answer, timeout=max(0.1, until - time.monotonic())))
+        except (ray.exceptions.RayError, TimeoutError, ImportError) as err:
+            lines = str(err).strip().splitlines() or [type(err).__name__]
+            answers[node] = f"no answer: {lines[-1]}"
+    return answers
 
 
 def _fit(
