@@ -245,7 +245,9 @@ def test_a_worker_with_other_code_says_so(tmp_path):
 def test_where_samples_are_kept_is_no_part_of_a_trial(tmp_path):
     plan = planned(tmp_path, folds=None)
     data = plan.trials[0].experiment.data
-    other = plan.trials[0].experiment.model_copy(update={"data": data.model_copy(update={"store": "elsewhere"})})
+    other = plan.trials[0].experiment.model_copy(
+        update={"data": data.model_copy(update={"store": "elsewhere"})}
+    )
     assert trial_id(other) == plan.trials[0].id
 
 

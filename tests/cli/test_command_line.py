@@ -92,7 +92,9 @@ print(json.dumps([heavy, broken]))
 
 def test_the_commands_that_are_promised():
     offered, _ = table(plugins.discover_commands().registry.commands.values())
-    promised = "quickstart init preview train ablate resume predict evaluate compare measure model plugins schema"
+    promised = (
+        "quickstart init preview train ablate resume predict evaluate compare measure model plugins schema"
+    )
     promised += " config runs ui sync doctor data"
     assert set(promised.split()) <= set(offered)
     assert all(command.help.endswith(".") and command.panel in PANELS for command in offered.values())

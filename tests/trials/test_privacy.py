@@ -119,7 +119,9 @@ def test_a_store_sees_public_names_unless_asked(tmp_path, privacy):
     store = everything_in(tmp_path / "runs" / "tracking")
     assert b"test/dice/box" in store
     hidden = [name for name in PERSONS if name.encode() in store]
-    assert hidden == ([] if privacy == "pseudonymise" else PERSONS[::3])  # the test persons stand in cases.csv
+    assert hidden == (
+        [] if privacy == "pseudonymise" else PERSONS[::3]
+    )  # the test persons stand in cases.csv
     # What stays here keeps its names.
     local = (trial.folder / "cases.csv").read_text("utf-8")
     assert all(name in local for name in PERSONS[::3])

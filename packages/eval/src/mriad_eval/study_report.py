@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from mriad_eval.comparison.render import write_files
 from mriad_eval.comparison.run_folders import table_of_study
 from mriad_eval.comparison.study import Question, compare
+from mriad_eval.report_page import write_report
+from mriad_eval.study_figures import draw_study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,26 +19,38 @@ if TYPE_CHECKING:
     from mriad_eval.comparison.trials import TrialTable
     from mriad_eval.comparison_config import CompareVariants
 
+REPORT = "report.html"
+
 
 def conclude(asked: CompareVariants, study: Study, folder: Path) -> list[str]:
     """Compare the finished trials of a study and write what was found into `folder`.
 
+    Writes comparison.md, .csv, .tex and .json, a PNG and an SVG a figure, and report.html with all of it. What an
+    earlier comparison left there and this one does not make is removed.
+
     Returns the verdict, one line a comparison, with notes and missing trials.
 
     Raises:
-        DataError: fewer than two variants have values, or a metric that no case has; see `comparison.study.compare`.
+        DataError: fewer than two variants have values, the reference is no variant or did not finish, or a metric
+            that no case has; see `comparison.study.compare`. StorageError: the place is full or cannot be written.
     """
     table = table_of_study(study)
     result = compare(table, question_of(asked, table))
+    for old in (*folder.glob("*.png"), *folder.glob("*.svg")):
+        old.unlink()
     write_files(result, folder)
-    return told(result)
+    figures = draw_study(folder, table, result)
+    lines = told(result)
+    write_report(
+        folder / REPORT, table, result, figures, title=study.name, description=study.description, lines=lines
+    )
+    return lines
 
 
 def question_of(asked: CompareVariants, table: TrialTable) -> Question:
-    """The question of a comparison; without a primary metric the first that can judge."""
-    first = next((row.metric for trial in table.trials for row in trial.rows if row.direction != "none"), "")
+    """The question of a comparison; without a primary metric the first that is better or worse."""
     return Question(
-        primary=asked.primary or first,
+        primary=asked.primary or first_metric(table),
         reference=asked.reference,
         metrics=tuple(asked.metrics),
         against=asked.against,
@@ -44,6 +58,12 @@ def question_of(asked: CompareVariants, table: TrialTable) -> Question:
         alpha=asked.alpha,
         tests=tuple(name for name in asked.tests if not name.startswith("wilcoxon")),
     )
+
+
+def first_metric(table: TrialTable) -> str:
+    """The first metric with a direction; "" where nothing was measured."""
+    rows = (row for trial in table.trials for row in trial.rows)
+    return next((row.metric for row in rows if row.direction != "none"), "")
 
 
 def told(result: ComparisonResult) -> list[str]:

@@ -7,7 +7,18 @@ from typing import ClassVar, Literal
 import numpy as np
 from mriad.geometry import Grid
 from mriad.identity import fingerprint
-from mriad.interfaces import Augmenter, Comparison, Dataset, Head, Learner, Loss, Metric, Model, Optimiser, Split
+from mriad.interfaces import (
+    Augmenter,
+    Comparison,
+    Dataset,
+    Head,
+    Learner,
+    Loss,
+    Metric,
+    Model,
+    Optimiser,
+    Split,
+)
 from mriad.vocabulary import Case, CaseIndex, Label, LabelSet, Volume
 from pydantic import Field
 
@@ -233,7 +244,9 @@ class Tally(Comparison):
         lines = []
         for variant in study.variants:
             values = [r.value for t in study.finished if t.variant == variant for r in t.rows()]
-            lines.append(f"{variant}: {np.mean(values):.6f} of {len(values)}" if values else f"{variant}: nothing")
+            lines.append(
+                f"{variant}: {np.mean(values):.6f} of {len(values)}" if values else f"{variant}: nothing"
+            )
         if study.missing:
             lines.append(f"missing: {', '.join(t.variant for t in study.missing)}")
         (folder / "tally.txt").write_text("\n".join(lines))

@@ -89,7 +89,9 @@ class SparseSection(Config):
     """A label budget: few labelled persons, or few annotated slices. Validation and test keep all labels."""
 
     persons: int | None = Field(
-        None, ge=1, description="Training persons who keep their labels; null: all. A smaller number is a subset."
+        None,
+        ge=1,
+        description="Training persons who keep their labels; null: all. A smaller number is a subset.",
     )
     slices: float = Field(
         1.0, gt=0, le=1, description="Fraction of the slices of each labelled scan that keeps its annotation."
@@ -144,7 +146,8 @@ class StreamSection(Config):
     )
     contrasts: list[str] = Field(default_factory=list, description="Only cases of these contrasts.")
     balance: Literal["", "domain", "contrast", "person"] = Field(
-        "", description="Draw from each domain, contrast or person alike often; empty: each case once an epoch."
+        "",
+        description="Draw from each domain, contrast or person alike often; empty: each case once an epoch.",
     )
     sampler: Sampler | None = Field(None, description="How a patch is cut; none: the whole prepared volume.")
     augment: list[Augmenter] | None = Field(

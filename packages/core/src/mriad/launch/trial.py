@@ -202,7 +202,9 @@ def _start(
             "split": split_fingerprint(cases),
             "cases": {side: len(ids) for side, ids in cases.split.items()},
             "persons": len(cases.index.persons),
-            "voxels": {c.id: fingerprint([s.fingerprint for s in c.channels.values()]) for c in cases.side("test")},
+            "voxels": {
+                c.id: fingerprint([s.fingerprint for s in c.channels.values()]) for c in cases.side("test")
+            },
         },
         launch=launcher.describe(experiment.resources),
         place=options.place,

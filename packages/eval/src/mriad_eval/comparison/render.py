@@ -38,7 +38,7 @@ def figures_cells(result: ComparisonResult) -> Cells:
             (
                 _named(f.measure, result),
                 f.variant,
-                _mean_sd(f),
+                mean_sd(f),
                 f"{f.n}/{f.total}",
                 str(f.misses),
                 str(f.false_positives),
@@ -283,7 +283,8 @@ def _named(measure: Measure, result: ComparisonResult, *, counted: bool = False)
     return f"{measure.name if counted else own}{unit}{other}"
 
 
-def _mean_sd(f: VariantFigures) -> str:
+def mean_sd(f: VariantFigures) -> str:
+    """`0.912 ± 0.034` with the digits that the SD needs; – for no value."""
     if math.isnan(f.mean):
         return "–"
     mean, sd = _same_decimals(f.mean, f.sd)

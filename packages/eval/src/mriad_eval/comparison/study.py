@@ -144,7 +144,7 @@ def compare(table: TrialTable, question: Question) -> ComparisonResult:
         data=table.data,
         evidence=table.evidence,
         unit="cases" if cases else "persons",
-        figures=tuple(_figures(by_measure[m][v], m) for m in measures for v in by_measure[m]),
+        figures=tuple(variant_figures(by_measure[m][v], m) for m in measures for v in by_measure[m]),
         facts=tuple(_facts(table, v) for v in variants),
         differences=tuple(corrected),
         verdicts=tuple(verdict(d, table, alpha=question.alpha, cases=cases) for d in corrected),
@@ -243,7 +243,8 @@ def _of_others(
     return person_values(table, measure, having, same)
 
 
-def _figures(values: PersonValues, measure: Measure) -> VariantFigures:
+def variant_figures(values: PersonValues, measure: Measure) -> VariantFigures:
+    """The numbers of one variant that tables and figures print."""
     measured, counted = _over_seeds(values.measured), _over_seeds(values.counted)
     plain, full = measured[np.isfinite(measured)], counted[np.isfinite(counted)]
     return VariantFigures(

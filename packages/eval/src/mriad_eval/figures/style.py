@@ -24,6 +24,17 @@ ON_IMAGES = ("#56B4E9", "#F0E442", "#D55E00", "#FFFFFF", "#CC79A7", "#009E73", "
 """The same without those that vanish on a dark image."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo")
+"""Of filled shapes, so that they differ in grey print."""
+GREY = "#666666"
+FAILURE: dict[str, Any] = {
+    "marker": "x",
+    "color": "black",
+    "markersize": 6.5,
+    "markeredgewidth": 1.5,
+    "linestyle": "none",
+}
+"""How every figure draws a miss or a false positive."""
 DPI = 150
 
 _STYLE: dict[Any, Any] = {
@@ -42,6 +53,8 @@ _STYLE: dict[Any, Any] = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "figure.facecolor": "white",
+    "hatch.linewidth": 0.5,
+    "svg.hashsalt": "mriad",  # the same ids for the same figure
 }
 
 
@@ -75,3 +88,29 @@ def save(figure: Figure, path: Path) -> Path:
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
     return path
+
+
+def save_pair(figure: Figure, stem: Path) -> list[Path]:
+    """Write `stem`.png and `stem`.svg, each whole or not at all; call it inside `new_figure`.
+
+    The SVG carries its letters as shapes, so that it looks the same where the font is not installed.
+
+    Raises:
+        StorageError: the place is full or cannot be written.
+    """
+    for _ in range(2):  # panels of fixed shape find their place only after they were drawn once
+        figure.draw_without_rendering()
+        _hold_headings(figure)
+    figure.set_layout_engine("none")  # both files then have this layout
+    vector = stem.with_name(f"{stem.name}.svg")
+    with atomic_file(vector) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+    return [save(figure, stem.with_name(f"{stem.name}.png")), vector]
+
+
+def _hold_headings(figure: Figure) -> None:
+    """Widen a figure whose heading or legend is wider than it is; they say n, so nothing may be cut off."""
+    heads: list[Any] = [*figure.texts, *figure.legends]
+    widest = max((head.get_window_extent().width for head in heads), default=0.0) / figure.dpi + 0.2
+    if widest > figure.get_figwidth():
+        figure.set_figwidth(widest)
