@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trial_setup as setup
 from ablation_setup import THIRDS, write
-from mriad.ablation.jobs import shared_stages, trial_jobs
+from mriad.ablation.jobs import plan_jobs
 from mriad.ablation.load import load_ablation
 from mriad.ablation.plan import make_plan
 from mriad.errors import ExperimentError, MriadError
 from mriad.launch.files import runs_root
+from mriad.launch.trial import trial_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,25 +93,46 @@ class TestSharedStages:
     def test_what_two_variants_need_is_one_job(self, tmp_path):
         variants = {"plain": {}, "clipped": {"stages.train.optimiser": {"type": "shapes.adam", "lr": 1e-5}}}
         found = plan(tmp_path, base=self.base(), variants=variants)
-        stages, needed = shared_stages(found)
+        stages, jobs = plan_jobs(found)
         assert [job.node for job in stages] == ["before"]
         assert stages[0].trials == 2
-        jobs = trial_jobs(found, needed)
         assert all(job.needs == (stages[0].id,) for job in jobs)
 
     def test_nothing_is_shared_where_all_differs(self, tmp_path):
-        stages, needed = shared_stages(plan(tmp_path))
+        stages, jobs = plan_jobs(plan(tmp_path))
         assert stages == []
-        assert needed == {}
+        assert all(job.needs == () for job in jobs)
 
     def test_a_metric_alone_shares_the_training(self, tmp_path):
-        """Variants that differ in what is measured, or in prediction, train once."""
-        variants = {"plain": {}, "cut": {"predict.low_cut": 0.2}}
-        stages, _ = shared_stages(plan(tmp_path, variants=variants))
-        assert [job.node for job in stages] in ([], ["train"])  # the predictor holds the cut, or it does not
+        """Variants that differ in what is measured train once."""
+        variants = {"plain": {}, "others": {"evaluate.reference": "hard"}}
+        stages, _ = plan_jobs(plan(tmp_path, variants=variants))
+        assert [job.node for job in stages] == ["train"]
+
+    def test_a_shared_stage_after_one_that_measures(self, tmp_path):
+        base = self.base()
+        base["stages"]["more"] = {"type": "core.train", "after": ["evaluate"]}
+        variants = {"plain": {}, "cut": {"evaluate.reference": "hard"}}
+        stages, _ = plan_jobs(plan(tmp_path, base=base, variants=variants))
+        assert {job.node for job in stages} >= {"before", "train"}
 
 
 class TestRefused:
+    def test_two_combinations_of_one_name(self, tmp_path):
+        told = refused(
+            tmp_path,
+            grid=[{"for": ["slow"], "budget.clip_norm": [1, 1.0]}, {"for": ["slow"], "seed": [1, "1"]}],
+        )
+        assert "two combinations of a grid have this name" in told
+
+    def test_components_of_a_grid_are_told_apart(self, tmp_path):
+        options = [{"type": "shapes.adam", "lr": lr} for lr in (2e-3, 3e-3)]
+        found = plan(tmp_path, grid=[{"for": ["slow"], "optimiser": options}])
+        assert set(found.variants) == {
+            "plain",
+            *(f"slow/optimiser=shapes.adam,lr={lr}" for lr in (0.002, 0.003)),
+        }
+
     def test_a_field_that_does_not_exist(self, tmp_path):
         told = refused(tmp_path, variants={"plain": {}, "typo": {"optimiser.learning": 1}})
         assert "typo" in told
@@ -165,6 +188,21 @@ class TestRefused:
         (tmp_path / "base.yaml").unlink()
         with pytest.raises(ExperimentError, match=r"base\.yaml"):
             make_plan(load_ablation(path))
+
+
+def test_folds_count_persons_as_training_does(tmp_path):
+    """Two names of one person are one fold of leave-one-out."""
+    raw = setup.raw()["data"]
+    same = {"dataset": {**raw["dataset"], "persons": 9}, "same_person": [["a00", "a01"]]}
+    names = setup.experiment().data.dataset.build().persons
+    same["same_person"] = [list(names[:2])]
+    found = plan(tmp_path, folds="leave_one_out", base={"data": {**raw, **same}})
+    assert {t.fold for t in found.trials} == set(range(8))
+
+
+def test_a_description_is_no_part_of_a_trial(tmp_path):
+    one = plan(tmp_path).trials[0]
+    assert trial_id(one.experiment.model_copy(update={"description": "a typo less"})) == one.id
 
 
 def test_the_plan_of_a_study_has_folders(tmp_path):

@@ -11,6 +11,7 @@ from mriad.ablation.load import load_ablation
 from mriad.ablation.plan import make_plan
 from mriad.ablation.run import AblationOptions, run_ablation
 from mriad.experiment.model import ResourcesSection
+from mriad.images import write_like
 from mriad.launch.ray_tune import fitting
 
 if TYPE_CHECKING:
@@ -24,10 +25,19 @@ def tables(runs: Path) -> dict[str, str]:
 
 @pytest.mark.ray
 def test_tune_gives_the_tables_of_one_process(tmp_path):
-    """Small trials in Tune's own processes; one variant fails and the rest finish."""
-    variants: dict[str, Any] = {"plain": {}, "slow": {"optimiser.lr": 1e-4}, "broken": {"optimiser.lr": 1e30}}
+    """Small trials in Tune's own processes; one variant fails, one is imported, and the rest finish."""
+    (tmp_path / "elsewhere").mkdir()
+    theirs = tmp_path / "elsewhere"
+    variants: dict[str, Any] = {
+        "plain": {},
+        "theirs": {"predictions": str(theirs)},
+        "broken": {"optimiser.lr": 1e30},
+    }
     path = write(tmp_path, folds=THIRDS, variants=variants, base={"budget": {"steps": 6}})
     plan = make_plan(load_ablation(path))
+    for case in plan.trials[0].experiment.data.dataset.build():
+        label = case.labels["hard"].source.read()
+        write_like(theirs / f"{case.id}.nii.gz", label.data, label.grid, "labels")
     inline = run_ablation(plan, AblationOptions("inline", runs=tmp_path / "one", tracking="off"))
     tuned = run_ablation(plan, AblationOptions("ray", runs=tmp_path / "two", tracking="off"))
     assert tables(tmp_path / "two") == tables(tmp_path / "one")

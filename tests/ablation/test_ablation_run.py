@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trial_setup as setup
 from ablation_setup import THIRDS, write
-from mriad.ablation.jobs import Setting, run_job, trial_jobs
+from mriad.ablation.jobs import Setting, plan_jobs, run_job
 from mriad.ablation.load import load_ablation
 from mriad.ablation.plan import Plan, make_plan
 from mriad.ablation.run import AblationOptions, run_ablation
@@ -234,10 +234,35 @@ def test_killed_at_any_moment_it_ends_the_same(undisturbed, tmp_path):
     assert tables(tmp_path / "runs") == tables(folder / "runs")
 
 
+def test_new_data_run_every_trial_again(tmp_path):
+    """Trials of old labels beside trials of new ones would be one verdict about two data sets."""
+    files = tmp_path / "data"
+    files.mkdir()
+    setup.written(files)
+    data = {
+        "dataset": {"type": "data.manifest", "path": str(files)},
+        "labels": {"kind": "hard"},
+        "split": THIRDS,
+    }
+    plan = planned(tmp_path, folds=None, base={"data": data})
+    run(plan, tmp_path / "runs")
+    before = tables(tmp_path / "runs")
+    for person in range(9):
+        setup.write_case(files, person + 20)
+        for ending in ("", "_label"):
+            (files / f"p{person + 20:02d}{ending}.nii.gz").replace(files / f"p{person:02d}{ending}.nii.gz")
+    outcome = run(planned(tmp_path, folds=None, base={"data": data}), tmp_path / "runs")
+    assert outcome.failed == []
+    after = tables(tmp_path / "runs")
+    assert before.keys() == after.keys()
+    assert all(before[key] != after[key] for key in before)
+    assert set(begun(tmp_path / "runs").values()) == {2}
+
+
 def test_a_worker_with_other_code_says_so(tmp_path):
     """A field that only the worker's version knows would make another trial, which nobody waits for."""
     plan = planned(tmp_path, folds=None)
-    job = replace(trial_jobs(plan, {})[0], id="0" * 64)
+    job = replace(plan_jobs(plan)[1][0], id="0" * 64)
     ended = run_job(job, Setting(str(tmp_path / "runs"), "study", str(tmp_path / "parent")))
     assert "versions of mriad or of a plugin differ" in ended.reason
 
@@ -276,10 +301,17 @@ class TestWatch:
 
     def test_counts_running_and_best(self, tmp_path):
         view, _ = self.view(tmp_path)
-        assert dict(view.counts) == {"finished": 3, "running": 1, "failed": 1, "waiting": 1}
+        assert dict(view.counts) == {"finished": 3, "running": 1, "failed": 0, "waiting": 2}
         assert view.running == ["c fold 0  3/9"]
-        assert view.line().startswith("3 of 6 finished, 1 running, 1 failed")
+        assert view.line().startswith("3 of 6 finished, 1 running")
         assert "best: a test/dice 0.85 (mean of 2)" in view.line()
+
+    def test_what_failed_before_waits_until_it_is_started_again(self, tmp_path):
+        job = self.job(tmp_path, "b fold 1", status="failed", starts=1, error={"message": "no room"})
+        watch = Watch([job], None)  # type: ignore[arg-type]
+        assert dict(watch.look().counts)["waiting"] == 1
+        (job.folder / "run.json").write_text(json.dumps({"status": "finished", "starts": 2, "summary": {}}))
+        assert dict(watch.look().counts)["finished"] == 1
 
     def test_what_ends_is_told_once_with_its_figure(self, tmp_path):
         _, watch = self.view(tmp_path)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mriad.launch.files import runs_root
 from mriad.launch.trial import TrialOptions, run_trial, trial_id
-from mriad.tracking.privacy import PublicNames, public_names, true_names
+from mriad.tracking.privacy import PublicNames, keep_names, public_names, read_names, true_names
+from mriad.tracking.record import RunRecord
 from mriad.vocabulary import Case
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ NAMES = PublicNames({"sub-01": "p-a", "sub-01_T2w": "c-b", "7": "p-c", "Groß-01
     ("text", "expected"),
     [
         ("sub-01", "p-a"),
-        ("7", "p-c"),
+        ("7", "7"),
         ("steps: 7 of 17", "steps: 7 of 17"),
         ("root/sub-01/anat/sub-01_T2w.nii.gz", "root/p-a/anat/c-b.nii.gz"),
         ("sub-011 and xsub-01", "sub-011 and xsub-01"),
@@ -41,8 +42,15 @@ def test_names_in_text(text: str, expected: str):
 
 def test_values_and_tables_keep_their_shape():
     value = {"persons": ["7", "8"], "sub-01": {"seed": 7}, "path": "x/sub-01.nii"}
-    assert NAMES.value(value) == {"persons": ["p-c", "8"], "p-a": {"seed": 7}, "path": "x/p-a.nii"}
-    assert NAMES.table('case,person,value\nsub-01_T2w,"7",0.7\n') == "case,person,value\nc-b,p-c,0.7\n"
+    assert NAMES.value(value, short=True) == {
+        "persons": ["p-c", "8"],
+        "p-a": {"seed": 7},
+        "path": "x/p-a.nii",
+    }
+    # Person "7" is no reason to rewrite a slice, a unit or a fold.
+    assert NAMES.value({"fold": "7"}) == {"fold": "7"}
+    table = 'case,person,part,value\nsub-01_T2w,"7",7,0.7\n'
+    assert NAMES.table(table) == "case,person,part,value\nc-b,p-c,7,0.7\n"
 
 
 @given(st.lists(st.text("abc-_0", min_size=3, max_size=6), min_size=1, max_size=5, unique=True), st.data())
@@ -151,6 +159,32 @@ def test_a_failure_names_no_person_either(tmp_path):
     store = everything_in(tmp_path / "runs" / "tracking")
     assert b"NIfTI" in store
     assert PERSONS[0].encode() not in store
+
+
+def test_nothing_with_a_true_name_is_sent_when_a_finished_run_starts_again(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    given = experiment(data, "pseudonymise")
+    options = TrialOptions(runs=tmp_path / "runs", tracking="off")
+    trial = run_trial(given, options)
+    record = RunRecord(trial.folder)
+    true = [path.name for path in record.public_figures() if "Groß" in path.name]
+    assert true == []
+    assert any("Groß" in path.name for path in (trial.folder / "figures" / "named").iterdir())
+    RunRecord.start(trial.folder, id=trial.id, name=given.name).fail(RuntimeError("cut off"))
+    assert not any("Groß" in path.name for path in record.public_figures())
+
+
+def test_aliases_and_bare_names_are_hidden_too(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    given = experiment(data, "pseudonymise")
+    raw = given.model_dump(mode="json")
+    raw["data"]["same_person"] = [[PERSONS[1], PERSONS[2]], [PERSONS[4], "sub-Huber"]]
+    keep_names(runs_root(tmp_path / "runs"), tmp_path / "run", [type(given).model_validate(raw)])
+    names = read_names(tmp_path / "run")
+    assert all(names.of(person).startswith("p-") for person in (*PERSONS, "sub-Huber", "Huber"))
+    assert names.of("Huber") == names.of("sub-Huber")
 
 
 def test_privacy_changes_no_identity(tmp_path):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mriad.errors import LaunchError, MriadError
-from mriad.identity import short
-from mriad.launch.files import RunsRoot
+from mriad.identity import fingerprint, short
+from mriad.launch.files import RunsRoot, read_json
 from mriad.launch.lease import STALE_AFTER_S
+from mriad.launch.trial import STAGES, trial_id
 from mriad.stages.fingerprints import DataIdentity, fingerprints, identify
 from mriad.stages.graph import expand
 from mriad.stages.run import read_done, stage_folder
+from mriad.tracking.record import CASES, RUN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +48,8 @@ class Job:
     """How many trials need it."""
     fixed: bool = False
     """See `PlannedTrial.fixed`."""
+    marks: tuple[str, ...] = ()
+    """Of a trial: the fingerprints of its stages, which cover the data, files and versions that they read."""
 
 
 @dataclass(frozen=True)
@@ -70,33 +75,15 @@ class Ended:
     reason: str = ""
 
 
-def trial_jobs(plan: Plan, shared: Mapping[str, Sequence[str]]) -> list[Job]:
-    """One job a trial. `shared`: id of the trial → ids of the shared stages that it needs."""
-    return [
-        Job(
-            id=trial.id,
-            name=f"{trial.variant} fold {trial.fold} seed {trial.seed}",
-            experiment=trial.experiment.model_dump(mode="json"),
-            variant=trial.variant,
-            fold=trial.fold,
-            seed=trial.seed,
-            needs=tuple(shared.get(trial.id, ())),
-            fixed=trial.fixed,
-        )
-        for trial in plan.trials
-    ]
+def plan_jobs(plan: Plan) -> tuple[list[Job], list[Job]]:
+    """Stages that at least two trials need, in an order in which they can run, and one job a trial.
 
-
-def shared_stages(plan: Plan) -> tuple[list[Job], dict[str, list[str]]]:
-    """Stages that at least two trials need, in an order in which they can run, and which trial needs which.
-
-    What only measures is never shared: it is cheap, and its table belongs to the trial.
+    What only measures is never shared: it is cheap, and its table belongs to the trial. Reads the data sets: the
+    fingerprints cover their voxels.
     """
     known: dict[str, DataIdentity] = {}
 
     def once(experiment: Experiment) -> DataIdentity:
-        from mriad.identity import fingerprint
-
         key = fingerprint([experiment.data, experiment.seed, experiment.fold])
         if key not in known:
             known[key] = identify(experiment)
@@ -104,55 +91,74 @@ def shared_stages(plan: Plan) -> tuple[list[Job], dict[str, list[str]]]:
 
     users: dict[str, list[str]] = defaultdict(list)
     first: dict[str, tuple[PlannedTrial, str, set[str]]] = {}
+    all_marks: dict[str, tuple[str, ...]] = {}
     for trial in plan.trials:
         graph = expand(trial.experiment)
         marks = fingerprints(graph, once)
+        all_marks[trial.id] = tuple(sorted(marks.values()))
         for node in graph:
             if node.kind == "table":
                 continue
             mark = marks[node.name]
             users[mark].append(trial.id)
             first.setdefault(mark, (trial, node.name, {marks[name] for name in graph.upstream(node.name)}))
-    jobs: list[Job] = []
-    needed: dict[str, list[str]] = defaultdict(list)
-    for mark, ids in users.items():  # in the order of the graphs, so that inputs come first
-        if len(set(ids)) < 2:
-            continue
-        trial, stage, upstream = first[mark]
-        jobs.append(
-            Job(
-                id=mark,
-                name=f"{stage} (shared by {len(set(ids))} trials)",
-                experiment=trial.experiment.model_dump(mode="json"),
-                variant=trial.variant,
-                fold=trial.fold,
-                seed=trial.seed,
-                node=stage,
-                needs=tuple(other for other in upstream if len(set(users[other])) > 1),
-                trials=len(set(ids)),
-            )
-        )
-        for id_ in ids:
-            needed[id_].append(mark)
-    return jobs, dict(needed)
+    shared = {mark: sorted(set(ids)) for mark, ids in users.items() if len(set(ids)) > 1}
+    stages = [_stage_job(mark, ids, *first[mark], shared) for mark, ids in shared.items()]
+    trials = [_trial_job(trial, all_marks[trial.id], shared) for trial in plan.trials]
+    return stages, trials
+
+
+def _stage_job(
+    mark: str,
+    ids: Sequence[str],
+    trial: PlannedTrial,
+    node: str,
+    upstream: set[str],
+    shared: Mapping[str, Sequence[str]],
+) -> Job:
+    return Job(
+        id=mark,
+        name=f"{node} (shared by {len(ids)} trials)",
+        experiment=trial.experiment.model_dump(mode="json"),
+        variant=trial.variant,
+        fold=trial.fold,
+        seed=trial.seed,
+        node=node,
+        needs=tuple(sorted(upstream & shared.keys())),
+        trials=len(ids),
+    )
+
+
+def _trial_job(trial: PlannedTrial, marks: tuple[str, ...], shared: Mapping[str, Sequence[str]]) -> Job:
+    return Job(
+        id=trial.id,
+        name=f"{trial.variant} fold {trial.fold} seed {trial.seed}",
+        experiment=trial.experiment.model_dump(mode="json"),
+        variant=trial.variant,
+        fold=trial.fold,
+        seed=trial.seed,
+        needs=tuple(mark for mark in marks if mark in shared),
+        fixed=trial.fixed,
+        marks=marks,
+    )
 
 
 def is_done(job: Job, root: RunsRoot) -> bool:
-    """Whether a job's result is there already."""
+    """Whether a job's result is there already, made of the same data, files and versions."""
     if job.node:
         try:
             return read_done(stage_folder(root.path, job.node, job.id), job.id) is not None
         except MriadError:
             return False  # damaged: run again, which says what is wrong
-    if job.fixed:
-        return False  # imported predictions may have changed; measuring them again is what tells
-
-    from mriad.launch.files import read_json
-    from mriad.tracking.record import CASES, RUN
-
     folder = root.run(job.variant, job.id)
     known = read_json(folder / RUN) or {}
-    return known.get("status") == "finished" and known.get("id") == job.id and (folder / CASES).is_file()
+    if known.get("status") != "finished" or known.get("id") != job.id or not (folder / CASES).is_file():
+        return False
+    try:
+        rows = json.loads((folder / STAGES).read_text("utf-8"))
+        return tuple(sorted(row["fingerprint"] for row in rows)) == job.marks
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def run_job(
@@ -162,7 +168,6 @@ def run_job(
     from pathlib import Path
 
     from mriad.experiment.model import Experiment
-    from mriad.launch.trial import trial_id
 
     try:
         experiment = Experiment.model_validate(job.experiment)
@@ -240,6 +245,7 @@ def _run_stage(
     from mriad.launch.lease import Lease
     from mriad.launch.protocol import make_launcher
     from mriad.stages.run import run_graph
+    from mriad.tracking.privacy import keep_names
     from mriad.tracking.record import JsonlReporter, Reporters, RunRecord
 
     remember_in(root.path / HASHES)
@@ -248,6 +254,7 @@ def _run_stage(
     with ExitStack() as stack:
         used = launcher or stack.enter_context(make_launcher(_name(setting), root, setting.tracking))
         stack.enter_context(Lease(folder))
+        keep_names(root, folder, [node.experiment for node in graph])
         record = stack.enter_context(
             RunRecord.start(
                 folder,

@@ -12,8 +12,10 @@ from mriad.errors import ExperimentError, MriadError
 from mriad.experiment.load import load_located
 from mriad.experiment.node import located
 from mriad.experiment.unread import refuse_unread
+from mriad.flow import apply_domains, split_cases
 from mriad.identity import fingerprint
 from mriad.launch.trial import trial_id
+from mriad.same_person import unite_persons
 from mriad.stages.train import index_of
 
 if TYPE_CHECKING:
@@ -117,6 +119,9 @@ def resolve(loaded: LoadedAblation) -> tuple[dict[str, Experiment], dict[str, Ma
     settings: dict[str, Mapping[str, Any]] = {}
     faults: dict[str, str] = {}
     for name, assignments, values in _variants(loaded):
+        if name in settings:
+            faults[name] = "two combinations of a grid have this name: give their values names that differ"
+            continue
         settings[name] = values
         try:
             resolved[name] = _experiment(loaded, name, assignments)
@@ -150,7 +155,11 @@ def _variants(loaded: LoadedAblation) -> Iterator[tuple[str, list[Assignment], M
 
 
 def _short(value: Any) -> str:
-    return str(value["type"]) if isinstance(value, dict) and "type" in value else str(value).replace(" ", "")
+    """A grid's value in the name of a variant; of a component its type and plain fields."""
+    if isinstance(value, dict):
+        fields = [f"{k}={v}" for k, v in value.items() if k != "type" and not isinstance(v, (dict, list))]
+        return ",".join([str(value.get("type", "")), *fields]).strip(",").replace(" ", "")
+    return str(value).replace(" ", "")
 
 
 def _experiment(loaded: LoadedAblation, name: str, assignments: Sequence[Assignment]) -> Experiment:
@@ -192,8 +201,10 @@ def _folds(ablation: Ablation, resolved: Mapping[str, Experiment]) -> list[int]:
         return [first.fold]
     counts: dict[str, int] = {}
     for name, experiment in resolved.items():
-        counts[name] = experiment.data.split.folds_of(index_of(experiment))
-        experiment.data.split.build(index_of(experiment), 0, experiment.seed)  # refuses too few persons
+        # As training splits it: with domains named, and one name a person.
+        index = apply_domains(index_of(experiment), experiment.data.domains)
+        counts[name] = experiment.data.split.folds_of(unite_persons(index, experiment.data.same_person))
+        split_cases(experiment, index, 0, experiment.seed)  # refuses too few persons
     if len(set(counts.values())) > 1:
         raise ExperimentError(
             "the variants do not have the same folds",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mriad.ablation.jobs import Ended, Job, Setting, folder_of, is_done, run_job, shared_stages, trial_jobs
+from mriad.ablation.jobs import Ended, Job, Setting, folder_of, is_done, plan_jobs, run_job
 from mriad.ablation.watch import Watch, Watched
 from mriad.errors import ExperimentError, LaunchError
 from mriad.launch.files import atomic_write_json, make_folder, read_json, runs_root
@@ -16,6 +16,7 @@ from mriad.launch.lease import STALE_AFTER_S, Lease
 from mriad.launch.protocol import make_launcher
 from mriad.launch.trial import trial_id
 from mriad.tracking.address import tracking_uri
+from mriad.tracking.privacy import keep_names
 from mriad.tracking.record import FIGURES, RunRecord
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def run_ablation(plan: Plan, options: AblationOptions | None = None) -> Outcome:
         launcher = stack.enter_context(make_launcher(options.launcher, root, tracking, options.message))
         stack.enter_context(_held(folder, options.message))
         _take_name(plan, folder)
+        keep_names(root, folder, {t.variant: t.experiment for t in plan.trials}.values())
         record = stack.enter_context(_start(plan, folder, launcher))
         if tracking:
             from mriad.tracking.sender import Sender
@@ -173,8 +175,7 @@ def _work(
     options: AblationOptions,
 ) -> list[Ended]:
     """Run shared stages in waves, then the trials; return the jobs that failed."""
-    stages, needed = shared_stages(plan)
-    trials = trial_jobs(plan, needed)
+    stages, trials = plan_jobs(plan)
     watched = [Watched(job.name, folder_of(job, root), job.id) for job in (*stages, *trials)]
     failed: list[Ended] = []
     key, higher = _watched_key(plan)
@@ -216,7 +217,7 @@ def _run_all(
     if options.launcher == "ray":
         return _on_ray(jobs, plan, setting, launcher, options, root)
     if options.at_once > 1 and len(jobs) > 1:
-        return _in_processes(jobs, setting, options.at_once)
+        return _in_processes(jobs, setting, options.at_once, root)
     return [run_job(job, setting, launcher, _Quiet()) for job in jobs]
 
 
@@ -244,7 +245,7 @@ def _on_ray(
 
 
 def _tuned(payload: tuple[Job, Setting]) -> None:
-    """One job in Tune's process; why it failed travels through a file."""
+    """One job in a process of its own; why it failed travels through a file."""
     job, setting = payload
     note = _note(Path(setting.parent), job)
     note.unlink(missing_ok=True)
@@ -259,28 +260,40 @@ def _note(folder: Path, job: Job) -> Path:
 
 def _ended(job: Job, died: str, root: RunsRoot, folder: Path) -> Ended:
     """How a job went, from what it left."""
-    if is_done(job, root):
-        return Ended(job.id, job.name)
     told = (read_json(_note(folder, job)) or {}).get("reason")
+    if not told and is_done(job, root):
+        return Ended(job.id, job.name)
     return Ended(job.id, job.name, str(told or died or "its process ended without a result"))
 
 
-def _in_processes(jobs: Sequence[Job], setting: Setting, at_once: int) -> list[Ended]:
-    """Local processes, at most `at_once`: several small trainings share one GPU or the cores."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
+def _in_processes(jobs: Sequence[Job], setting: Setting, at_once: int, root: RunsRoot) -> list[Ended]:
+    """Local processes, at most `at_once`: several small trainings share one GPU or the cores.
 
-    ended: list[Ended] = []
-    with ProcessPoolExecutor(at_once, mp_context=multiprocessing.get_context("spawn")) as pool:
-        asked = {pool.submit(run_job, job, setting, None, _Quiet()): job for job in jobs}
-        for future in as_completed(asked):
-            job = asked[future]
-            try:
-                ended.append(future.result())
-            except BrokenProcessPool as error:
-                ended.append(Ended(job.id, job.name, f"its process died: {error}"))
-    return ended
+    Each job has a process of its own, so that one that is killed takes no other with it.
+    """
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    left = list(jobs)
+    running: dict[str, Any] = {}
+    died: dict[str, str] = {}
+    try:
+        while left or running:
+            while left and len(running) < at_once:
+                job = left.pop(0)
+                running[job.id] = context.Process(target=_tuned, args=((job, setting),), daemon=False)
+                running[job.id].start()
+            for key, process in list(running.items()):
+                process.join(0.05)
+                if process.exitcode is not None:
+                    if process.exitcode:
+                        died[key] = f"its process ended with {process.exitcode}"
+                    del running[key]
+    finally:  # Ctrl-C too: what has not begun does not begin
+        for process in running.values():
+            process.terminate()
+            process.join()
+    return [_ended(job, died.get(job.id, ""), root, Path(setting.parent)) for job in jobs]
 
 
 class _Quiet:

@@ -86,6 +86,8 @@ class Watch:
         self._stop = threading.Event()
         self._known: dict[str, tuple[str, float]] = {}
         self._told: set[str] = set()
+        self._old: dict[str, object] = {}
+        """Starts of jobs that had failed before: they count again when they are started again."""
         self._start = clock()
         self._before: int | None = None
         self._last_line = clock()
@@ -120,6 +122,10 @@ class Watch:
             if not status:
                 known = read_json(job.folder / RUN) or {}
                 status, value, told = _state(known, self._key)
+                if status == "failed" and self._before is None:
+                    self._old[job.id] = known.get("starts")
+                if status == "failed" and self._old.get(job.id, -1) == known.get("starts"):
+                    status, told = "waiting", ""
                 if status in ("finished", "failed"):
                     self._known[job.id] = (status, value)
                     ended.append((job.name, status, told))

@@ -86,15 +86,14 @@ def _report(outcome: Outcome, runs: Path | None) -> None:
 
 def _dry_run(plan: Plan, runs: Path | None, given: str) -> None:
     """The trials, what is shared, and time, memory and disk from a few real steps of the first variant."""
-    from mriad.ablation.jobs import is_done, shared_stages, trial_jobs
+    from mriad.ablation.jobs import is_done, plan_jobs
     from mriad.cli.train import _duration
     from mriad.launch.estimate import estimate
     from mriad.launch.files import runs_root
     from mriad.launch.protocol import visible_cpus
 
     root = runs_root(runs)
-    stages, needed = shared_stages(plan)
-    jobs = trial_jobs(plan, needed)
+    stages, jobs = plan_jobs(plan)
     todo = [job for job in jobs if not is_done(job, root)]
     folds, seeds = sorted({j.fold for j in jobs}), sorted({j.seed for j in jobs})
     factors = f"{len(plan.variants)} variants × {len(folds)} folds × {len(seeds)} seeds"

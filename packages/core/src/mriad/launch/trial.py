@@ -22,8 +22,17 @@ from mriad.stages.graph import expand
 from mriad.stages.run import run_graph
 from mriad.stages.train import index_of
 from mriad.tracking.address import tracking_uri
-from mriad.tracking.privacy import PublicNames, public_names, read_names, write_names
-from mriad.tracking.record import CASES, EXPERIMENT, FIGURES, PUBLIC, JsonlReporter, Reporters, RunRecord
+from mriad.tracking.privacy import PublicNames, keep_names, read_names
+from mriad.tracking.record import (
+    CASES,
+    EXPERIMENT,
+    FIGURES,
+    NAMED,
+    PUBLIC,
+    JsonlReporter,
+    Reporters,
+    RunRecord,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -92,7 +101,10 @@ class TrialOptions:
 def trial_id(experiment: Experiment) -> str:
     """The identity of a trial: resolved experiment, fold and seed. What only decides where it runs is left out."""
     return fingerprint(
-        experiment.model_dump(mode="json", exclude={"resources": True, "privacy": True, "data": {"store"}})
+        experiment.model_dump(
+            mode="json",
+            exclude={"resources": True, "privacy": True, "description": True, "data": {"store"}},
+        )
     )
 
 
@@ -149,7 +161,8 @@ def run_trial(experiment: Experiment, options: TrialOptions | None = None) -> Tr
             else stack.enter_context(make_launcher(given, root, tracking, _message(options)))
         )
         stack.enter_context(Lease(folder))
-        record = stack.enter_context(_start(experiment, options, root, folder, identity, name, launcher))
+        keep_names(root, folder, [experiment, *(node.experiment for node in graph)])
+        record = stack.enter_context(_start(experiment, options, folder, identity, name, launcher))
         reporter = Reporters(JsonlReporter(record), *([options.reporter] if options.reporter else []))
         if tracking:
             from mriad.tracking.sender import Sender
@@ -172,7 +185,6 @@ def _message(options: TrialOptions) -> Callable[[str], None]:
 def _start(
     experiment: Experiment,
     options: TrialOptions,
-    root: RunsRoot,
     folder: Path,
     identity: str,
     name: str,
@@ -183,8 +195,6 @@ def _start(
 
     later = bool(experiment.data.labels.from_)
     cases = gather_cases(experiment, index_of(experiment), experiment.fold, experiment.seed, later)
-    if experiment.privacy == "pseudonymise" and not experiment.data.dataset.generated:
-        write_names(make_folder(folder), public_names(root, cases.index))
     domains = ", ".join(cases.task.domains)
     facts = {"fold": str(experiment.fold), "seed": str(experiment.seed), "domain": domains}
     return RunRecord.start(
@@ -225,11 +235,7 @@ def _conclude(trial: Trial, record: RunRecord, root: RunsRoot, message: Callable
             record.append(_last_step(trial), values)
     compute = compute_of(trial.artefacts)
     record.update(artefacts={n: str(a.folder) for n, a in trial.artefacts.items()}, links=_links(trial, root))
-    failures, named = draw(trial, trial.folder / FIGURES)
-    names = read_names(trial.folder)
-    if names:  # before they are drawn again: none with true names is ever sent
-        record.update(named_figures=[path.name for path in named])
-        failures += draw(replace(trial, names=names), trial.folder / FIGURES / PUBLIC, named_only=True)[0]
+    failures = _draw_all(trial)
     for failure in failures:
         message(failure)
     record.finish({f"compute/{k}": v for k, v in compute.items()})
@@ -271,23 +277,36 @@ def _links(trial: Trial, root: RunsRoot) -> dict[str, str]:
     return links
 
 
-def draw(trial: Trial, folder: Path, *, named_only: bool = False) -> tuple[list[str], list[Path]]:
-    """Let every installed figure draw the trial into `folder`, or only those that name cases.
+def _draw_all(trial: Trial) -> list[str]:
+    """Draw into `figures/`, which is emptied first: pictures of an earlier measurement are not of this one.
 
-    Returns a line for each that could not (a picture that fails must not fail a run that may have trained for a
-    week), and the pictures that name cases.
+    Where names are to be hidden, pictures that name cases are drawn twice: into `named/`, which is never sent, and
+    with public names into `public/`.
+    """
+    figures = trial.folder / FIGURES
+    shutil.rmtree(figures, ignore_errors=True)
+    names = read_names(trial.folder)
+    if not names:
+        return draw(trial, figures)
+    failures = draw(trial, figures, naming=False)
+    failures += draw(trial, figures / NAMED, naming=True)
+    return failures + draw(replace(trial, names=names), figures / PUBLIC, naming=True)
+
+
+def draw(trial: Trial, folder: Path, naming: bool | None = None) -> list[str]:
+    """Let installed figures draw the trial into `folder`: all, or only those that name cases or do not.
+
+    Returns a line for each that could not: a picture that fails must not fail a run that may have trained for a week.
     """
     from mriad.interfaces import Figure
     from mriad.registry import registry
 
-    failures, named = [], []
+    failures = []
     for name in registry().names("figure"):
         try:
             figure = Figure.resolve({"type": name})
-            if named_only and not figure.names_cases:
-                continue
-            drawn = figure.draw(trial, make_folder(folder))
-            named += drawn if figure.names_cases else []
+            if naming is None or figure.names_cases == naming:
+                figure.draw(trial, make_folder(folder))
         except Exception as error:  # any guest may raise anything
             failures.append(f"figure '{name}' was not drawn: {type(error).__name__}: {error}")
-    return failures, named
+    return failures

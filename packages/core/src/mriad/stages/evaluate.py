@@ -82,8 +82,8 @@ class EvaluateImportedStage(Stage):
     cases: Literal["test", "validation"] = Field("test", description="Which side of the split.")
 
     def sections(self) -> tuple[str, ...]:
-        """As of `core.evaluate`."""
-        return ("evaluate", "data.labels", "data.domains", "data.channels")
+        """As of `core.evaluate`, and the structures of each domain, which a predictor would know."""
+        return ("evaluate", "data.labels", "data.domains", "data.channels", "data.structures")
 
     def contents(self) -> Mapping[str, str]:
         """The predictions themselves: where one was made anew, all are measured again."""
@@ -154,11 +154,10 @@ def evaluate_cases(payload: EvaluatePayload, folder: Path, device: str, message:
     whole = cases.index.label_set if experiment.data.structures else None
     predictors: dict[str, Any] = {}  # by domain, which domain-specific networks need to know
     if payload.imported:
-        predictors = dict.fromkeys(
-            {case.domain for case in wanted},
-            ImportedPredictions(Path(payload.predictor), cases.task.label_set()),
-        )
-        predictors[wanted[0].domain].require(wanted)
+        for domain in {case.domain for case in wanted}:
+            given = ImportedPredictions(Path(payload.predictor), cases.task.label_set(domain))
+            predictors[domain] = given
+        given.require(wanted)
     parts = folder / "rows"
     rows: list[Row] = []
     start, told = time.perf_counter(), time.perf_counter()

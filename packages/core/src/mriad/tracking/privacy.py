@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from mriad.atomic import storing
 from mriad.identity import fingerprint, short
-from mriad.launch.files import atomic_write_bytes, atomic_write_json, read_json
+from mriad.launch.files import atomic_write_bytes, atomic_write_json, make_folder, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from mriad.experiment.model import Experiment
     from mriad.launch.files import RunsRoot
     from mriad.vocabulary import Case
 
@@ -52,31 +53,33 @@ class PublicNames:
         """The public name of a case or person; other text as it is."""
         return self.names.get(name, name)
 
-    def text(self, text: str) -> str:
-        """Text with every true name in it replaced.
+    def text(self, text: str, short: bool = False) -> str:
+        """Text with every true name in it replaced where it stands between separators.
 
-        A name inside longer text is replaced where it stands between separators. One of less than 3 characters,
-        such as person "1" or "T", would take other words with it: it is replaced only where it is the whole text.
+        A name of less than 3 characters, such as person "1" or "T", would take other words with it: it is replaced
+        only where it is the whole text, and only where `short` says that such a text may be a name.
         """
-        if text in self.names:
+        if text in self.names and (short or len(text) >= _SHORTEST):
             return self.names[text]
         return self._pattern.sub(lambda found: self.names[found.group()], text) if self._long else text
 
-    def value(self, value: Any) -> Any:
+    def value(self, value: Any, short: bool = False) -> Any:
         """JSON values with `text` applied to every text in them; keys of mappings too."""
         if isinstance(value, str):
-            return self.text(value)
+            return self.text(value, short)
         if isinstance(value, dict):
-            return {self.text(str(key)): self.value(item) for key, item in value.items()}
+            return {self.text(str(key)): self.value(item, short) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self.value(item) for item in value]
+            return [self.value(item, short) for item in value]
         return value
 
     def table(self, text: str) -> str:
-        """A CSV table with `text` applied to every cell."""
+        """A CSV table of cases: the columns `case` and `person` whole, long names in every other cell."""
+        rows = list(csv.reader(io.StringIO(text)))
+        whole = {i for i, name in enumerate(rows[0]) if name in ("case", "person")} if rows else set()
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows(
-            [self.text(cell) for cell in row] for row in csv.reader(io.StringIO(text))
+            [self.text(cell, short=i in whole) for i, cell in enumerate(row)] for row in rows
         )
         return out.getvalue()
 
@@ -90,8 +93,13 @@ class PublicNames:
         return re.compile(rf"(?<![A-Za-z0-9])(?:{either})(?![A-Za-z0-9])")
 
 
-def public_names(root: RunsRoot, cases: Iterable[Case]) -> PublicNames:
+def public_names(root: RunsRoot, cases: Iterable[Case], persons: Iterable[str] = ()) -> PublicNames:
     """Public names of cases and their persons; the same person has the same one in every run below this root.
+
+    Args:
+        root: holds the key.
+        cases: as their data set names them.
+        persons: further names of persons. `01` for a person `sub-01` needs no mention: it has the same public name.
 
     Raises:
         StorageError: the key or the list of names cannot be written.
@@ -99,14 +107,47 @@ def public_names(root: RunsRoot, cases: Iterable[Case]) -> PublicNames:
     folder = root.path / PRIVATE
     key = _key(folder / "key")
     names: dict[str, str] = {}
-    for case in cases:
-        names[case.person] = _public("p", key, case.person)
-        if case.id != case.person:
+    given = list(cases)
+    for person in dict.fromkeys([*(case.person for case in given), *persons]):
+        names[person] = _public("p", key, person)
+        bare = person.removeprefix("sub-")
+        if bare != person and bare:
+            names.setdefault(bare, names[person])
+    for case in given:
+        if case.id not in names:
             names[case.id] = _public("c", key, case.id)
     path = folder / f"names-{short(fingerprint(names))}.json"
     if not path.is_file():  # named after its content, so that runs which start at once do not meet
         atomic_write_json(path, names, mode=_MODE)
     return PublicNames(names)
+
+
+def keep_names(root: RunsRoot, folder: Path, experiments: Iterable[Experiment]) -> None:
+    """Write down the public names of all that experiments may name, in the folder of a record that is to be sent.
+
+    Nothing is written where every experiment says `privacy: plain` or makes its persons up.
+
+    Raises:
+        DataError: a data set cannot be read.
+        StorageError: the names cannot be written.
+    """
+    cases: dict[str, Case] = {}
+    persons: dict[str, None] = {}
+    seen: set[str] = set()
+    for experiment in experiments:
+        data = experiment.data
+        if experiment.privacy == "plain" or data.dataset.generated:
+            continue
+        persons |= dict.fromkeys(name for group in data.same_person for name in group)
+        if data.dataset.fingerprint not in seen:
+            seen.add(data.dataset.fingerprint)
+            index = data.dataset.build()  # before names are united or left out: all may stand in a message
+            cases |= {case.id: case for case in index}
+    if cases or persons:
+        make_folder(folder)
+        atomic_write_json(folder / NAMES, dict(public_names(root, cases.values(), persons).names), mode=_MODE)
+    else:
+        (folder / NAMES).unlink(missing_ok=True)
 
 
 def true_names(root: RunsRoot, public: str) -> list[str]:
@@ -115,11 +156,6 @@ def true_names(root: RunsRoot, public: str) -> list[str]:
     for path in sorted((root.path / PRIVATE).glob("names-*.json")):
         found |= {true for true, shown in (read_json(path) or {}).items() if shown == public}
     return sorted(found)
-
-
-def write_names(folder: Path, names: PublicNames) -> None:
-    """Keep a run's names in its folder, for a later `mriad sync`."""
-    atomic_write_json(folder / NAMES, dict(names.names), mode=_MODE)
 
 
 def read_names(folder: Path) -> PublicNames:

@@ -33,8 +33,8 @@ RUN, EXPERIMENT, METRICS, CASES, FIGURES = (
     "cases.csv",
     "figures",
 )
-PUBLIC = "public"
-"""Folder below `figures/`: those that name cases, drawn again with public names."""
+NAMED, PUBLIC = "named", "public"
+"""Folders below `figures/` where names are hidden: pictures with true names, never sent, and with public ones."""
 _SENT = (".png", ".html", ".zip")
 """Endings of what belongs to a run below `figures/`; folders there stay on this machine."""
 _PROGRESS_S = 1.0
@@ -238,10 +238,9 @@ class RunRecord:
         return sorted(path for path in found if path.suffix in _SENT)
 
     def public_figures(self) -> list[Path]:
-        """Pictures that may be sent: of those that name cases, the ones with public names."""
-        public = {path.name: path for path in sorted((self.folder / FIGURES / PUBLIC).glob("*"))}
-        named = set(self.read().get("named_figures", []))  # empty where there is nothing to hide
-        return [path for path in self.figures() if path.name not in named] + list(public.values())
+        """What may be sent: all but `named/`, where pictures that name cases are when names are hidden."""
+        public = (self.folder / FIGURES / PUBLIC).glob("*")
+        return self.figures() + sorted(path for path in public if path.suffix in _SENT)
 
     def progress(self) -> tuple[int, int] | None:
         """(step, steps) as last reported, or None."""

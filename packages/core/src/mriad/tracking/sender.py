@@ -36,7 +36,7 @@ PERIOD_S = 2.0
 LAST_TRY_S = 30.0
 """How long the end of a run waits for what is still to be sent."""
 _LONGEST_PAUSE_S = 60.0
-_TELLING = ("experiment", "error", "data", "inputs", "launch", "tags", "links", "named_figures")
+_TELLING = ("error", "data", "inputs", "launch", "tags", "links")
 """Sections of `run.json` that may name cases."""
 
 
@@ -149,7 +149,8 @@ def _as_public(path: Path, names: PublicNames, known: dict[str, Any]) -> Iterato
 
 def _public(known: dict[str, Any], names: PublicNames) -> dict[str, Any]:
     """The content of `run.json` with public names."""
-    return {key: names.value(value) if key in _TELLING else value for key, value in known.items()}
+    shown = {key: names.value(value) if key in _TELLING else value for key, value in known.items()}
+    return {**shown, "experiment": names.value(known["experiment"], short=True)}
 
 
 def _send_models(record: RunRecord, store: MlflowStore, sent: Sent, models: list[str]) -> None:

@@ -154,7 +154,7 @@ class Stream:
         count = getattr(self.patch, "items", None)
         self._units = [(case, -1) for case in self.cases]
         if count is not None:
-            self._units = [(case, i) for case in self.cases for i in range(count(self.load(case)))]
+            self._units = [(case, i) for case in self.cases for i in range(count(self._sample(case)))]
         if not self._units:
             raise ExperimentError(
                 f"stream '{self.name}' has nothing to draw",
@@ -162,6 +162,11 @@ class Stream:
                 remedy=f"look at streams.{self.name}.sampler: no case has an annotated slice",
             )
         self._turns = Turns.of([self.groups.get(case, "") for case, _ in self._units])
+
+    def _sample(self, case: str) -> Sample:
+        """The prepared sample as this stream shows it: what is counted is what is drawn from."""
+        sample = self.load(case)
+        return replace(sample, target=None, validity=None) if self.blind else sample
 
     @property
     def batches_per_epoch(self) -> int:
@@ -197,9 +202,7 @@ class Stream:
         where = [self.at(position, shard.rank * local + i) for i in range(local)]
         keys, patches = [], []
         for epoch, case, item in where:
-            sample = self.load(case)
-            if self.blind:
-                sample = replace(sample, target=None, validity=None)
+            sample = self._sample(case)
             # A slice has draws of its own; a case's do not depend on there being items at all.
             key = sample_key(self.seed, self.name, epoch, case if item < 0 else f"{case}\x1e{item}")
             if self.patch is not None:
