@@ -105,14 +105,14 @@ class TestSharedStages:
 
     def test_a_metric_alone_shares_the_training(self, tmp_path):
         """Variants that differ in what is measured train once."""
-        variants = {"plain": {}, "others": {"evaluate.reference": "hard"}}
+        variants = {"plain": {}, "others": {"evaluate.both_empty": "best"}}
         stages, _ = plan_jobs(plan(tmp_path, variants=variants))
         assert [job.node for job in stages] == ["train"]
 
     def test_a_shared_stage_after_one_that_measures(self, tmp_path):
         base = self.base()
         base["stages"]["more"] = {"type": "core.train", "after": ["evaluate"]}
-        variants = {"plain": {}, "cut": {"evaluate.reference": "hard"}}
+        variants = {"plain": {}, "cut": {"evaluate.both_empty": "best"}}
         stages, _ = plan_jobs(plan(tmp_path, base=base, variants=variants))
         assert {job.node for job in stages} >= {"before", "train"}
 
@@ -124,6 +124,11 @@ class TestRefused:
             grid=[{"for": ["slow"], "budget.clip_norm": [1, 1.0]}, {"for": ["slow"], "seed": [1, "1"]}],
         )
         assert "two combinations of a grid have this name" in told
+
+    def test_variants_measured_against_their_own_labels(self, tmp_path):
+        told = refused(tmp_path, variants={"hard": {}, "soft": {"data.labels": "soft"}})
+        assert "measured against different labels" in told
+        assert "evaluate: {reference: NAME}" in told
 
     def test_components_of_a_grid_are_told_apart(self, tmp_path):
         options = [{"type": "shapes.adam", "lr": lr} for lr in (2e-3, 3e-3)]

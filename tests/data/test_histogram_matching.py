@@ -11,6 +11,7 @@ from mriad.errors import DataError
 from mriad.preparation import Recipe, fit_steps, prepare
 from mriad.vocabulary import Case, LabelSet
 from mriad_data.cropping import CenterCrop
+from mriad_data.foreground import CropToForeground
 from mriad_data.histogram import HistogramMatch
 from pydantic import ValidationError
 
@@ -105,6 +106,23 @@ def test_unit_ends_in_0_and_1_and_padding_is_0(persons):
     np.testing.assert_allclose(after[inside], step.apply(persons[0], fitted).image.ravel(), atol=1e-6)
     plain = HistogramMatch().apply(persons[0], fitted).image
     np.testing.assert_allclose(step.apply(persons[0], fitted).image, np.clip(plain / 100, 0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_the_background_of_a_skull_stripped_image_stays_0(persons, unit):
+    brain = np.zeros(persons[0].grid.shape, bool)
+    brain[2:6, 3:9, 2:5] = True
+    stripped = [replace(s, image=(s.image + 100 * s.image.max()) * brain) for s in persons]
+    step = HistogramMatch(over="nonzero", unit=unit, percentiles=[0, 50, 100])
+    after = step.apply(stripped[0], step.fit(stripped))
+    assert (after.image[:, ~brain] == 0).all()
+    alone = replace(stripped[0], image=stripped[0].image[:, 2:6, 3:9, 2:5])
+    inside = HistogramMatch(over="field", unit=unit, percentiles=[0, 50, 100]).apply(
+        alone, step.fit(stripped)
+    )
+    np.testing.assert_array_equal(after.image[:, 2:6, 3:9, 2:5], inside.image)
+    cut = CropToForeground().apply(after, None)
+    assert cut.grid == stripped[0].grid.crop((2, 3, 2), (4, 6, 3))
 
 
 def test_order_of_intensities_is_kept_with_few_grey_levels(grid, make_sample):

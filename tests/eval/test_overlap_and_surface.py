@@ -98,7 +98,8 @@ def test_volume_error_is_signed() -> None:
     grid = grid_of(SPACE)
     assert RVE(OUTER, CUBE, grid)[0] == pytest.approx(174.4)
     assert RVE(CUBE, OUTER, grid)[0] == pytest.approx(100 * (1000 - 2744) / 2744)
-    assert SOFT_RVE(0.5 * CUBE, CUBE, grid) == (pytest.approx(-50), "miss")  # nothing exceeds .5
+    assert SOFT_RVE(0.6 * CUBE, CUBE, grid) == (pytest.approx(-40), "")
+    assert SOFT_RVE(0.5 * CUBE, CUBE, grid) == (-100, "miss")  # nothing exceeds .5
 
 
 def test_soft_dice_forms_differ_where_values_are_soft() -> None:
@@ -137,6 +138,37 @@ def test_one_side_empty(measure: Any, if_missed: float, if_false: float) -> None
     np.testing.assert_equal((value, note), (if_missed, "miss"))
     value, note = measure(CUBE, NOTHING, grid)
     np.testing.assert_equal((value, note), (if_false, "false positive"))
+
+
+SOFT_RAVD = built(AbsoluteVolumeError(volume="soft"))
+
+
+@pytest.mark.parametrize("largest", [1.0, 0.4], ids=["full voxels", "thin structure"])
+def test_small_values_everywhere_are_a_miss(largest: float) -> None:
+    """They sum to the very volume of the reference, and find nothing."""
+    g = np.float32(largest) * CUBE
+    haze = np.full(SPACE, g.mean(), dtype=np.float32)
+    assert haze.sum(dtype=np.float64) == pytest.approx(g.sum(dtype=np.float64), rel=1e-6)
+    grid = grid_of(SPACE)
+    assert SOFT_RVE(haze, g, grid) == (-100, "miss")
+    assert SOFT_RAVD(haze, g, grid) == (100, "miss")
+    assert SOFT(haze, g, grid) == SOFT_SQUARED(haze, g, grid) == (0, "miss")
+
+
+def test_a_structure_that_nowhere_fills_half_a_voxel_can_be_found() -> None:
+    thin = np.zeros(SPACE, dtype=np.float32)
+    thin[20, 20, 5:40] = np.linspace(0.2, 0.4, 35)
+    grid = grid_of(SPACE)
+    assert SOFT_SQUARED(thin, thin, grid) == (pytest.approx(1), "")
+    assert SOFT(thin, thin, grid) == (pytest.approx((thin**2).sum() / thin.sum()), "")
+    assert SOFT_RVE(0.75 * thin, thin, grid) == (pytest.approx(-25), "")
+    assert SOFT_RAVD(0.75 * thin, thin, grid) == (pytest.approx(25), "")
+    assert SOFT_SQUARED(0.5 * thin, thin, grid) == (0, "miss")  # a tie is background
+    assert SOFT_SQUARED(np.roll(thin, 5, 0), thin, grid) == (0, "miss")  # beside it
+    assert SOFT_SQUARED(thin, CUBE, grid) == (0, "miss")  # full voxels are found by values > .5 alone
+    hidden = np.ones(SPACE, dtype=bool)
+    hidden[20, 20] = False
+    assert SOFT_SQUARED(thin, thin, grid, hidden)[1] == "empty"
 
 
 def test_declarations() -> None:
@@ -268,7 +300,7 @@ def test_symmetry_and_bounds(pair: np.ndarray, spacing: tuple[float, float, floa
         if measure in (SOFT, SOFT_SQUARED) and (
             math.isnan(here) or math.isnan(there) or min(here, there) == 0
         ):
-            continue  # found means > .5, present means > 0: the roles differ on purpose
+            continue  # what finds a structure is more than what makes one present: the roles differ
         assert here == pytest.approx(there, nan_ok=True)
     for measure in (DICE, SOFT, SOFT_SQUARED):
         value = measure(p, g, grid)[0]

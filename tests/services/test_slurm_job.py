@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import ablation_processes as processes
 import pytest
-import ray
 from ablation_setup import THIRDS, write
 from mriad.ablation.load import load_ablation
 from mriad.ablation.plan import make_plan
@@ -35,6 +34,12 @@ STAND_INS = {
     "hostname": 'echo "$ADDRESS"',
     "scontrol": 'case $1 in show) tr , "\\n" <<<"$3" ;; requeue) echo "$2" >>"$REQUEUED" ;; esac',
 }
+
+
+def _own_address() -> str:
+    import ray  # not at the top: other tests set what Ray reads when it is imported
+
+    return str(ray.util.get_node_ip_address())
 
 
 class Slurm:
@@ -60,7 +65,7 @@ class Slurm:
             "SLURM_JOB_ID": str(os.getpid()),
             "SLURM_JOB_NODELIST": "n1,n2",
             "SLURM_CPUS_PER_TASK": "1",
-            "ADDRESS": ray.util.get_node_ip_address(),  # Ray joins no second node on loopback
+            "ADDRESS": _own_address(),  # Ray joins no second node on loopback
         }
 
     def start(self, restarts: int) -> subprocess.Popen[bytes]:

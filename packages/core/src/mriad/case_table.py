@@ -62,8 +62,9 @@ class Row:
     def counted(self) -> float:
         """The value as it enters comparisons: a failure is never better than what it failed to be.
 
-        Overlaps and distances: the value, or `worst` for a failure without one. Metrics with a best value
-        V: the size of the error |value − V|, at most |worst − V|, so that nothing counts worse than a miss.
+        Overlaps and distances: the value, or `worst` for a failure without one. Where less is better, at most
+        `worst`, and for metrics with a best value V the size of the error |value − V|, at most |worst − V|: nothing
+        counts worse than a miss, so that leaving a prediction out never pays.
         Measurements (direction "none") have no worst: the value where it is defined. NaN for nothing to find
         and nothing found, and for what is incomplete: whoever averages leaves these rows out and says so.
         """
@@ -71,6 +72,8 @@ class Row:
         if self.direction == "none":
             return self.value
         if not self.direction.startswith("toward "):
+            if self.direction == "lower" and self.value > self.worst:
+                return self.worst
             return self.worst if failed else self.value
         best = float(self.direction.removeprefix("toward "))
         limit = abs(self.worst - best)

@@ -239,7 +239,7 @@ def score_case(
             at_levels=tuple(at_levels),
         )
         for metric, measure in built:
-            worst = worst_of(metric, diagonal)
+            worst = worst_of(metric, diagonal, measure, pair)
             for place, found, note in _measured(metric, measure, pair):
                 where = f"{structure} of {reference.case}"
                 rows.append(
@@ -271,10 +271,21 @@ def _measured(metric: Metric, measure: Any, pair: StructurePair) -> list[tuple[s
     return [("", float(value), note)]
 
 
-def worst_of(metric: Metric, diagonal: float) -> float:
-    """What a failure counts as: the metric's own worst value, else the image diagonal; NaN for measurements."""
+def worst_of(
+    metric: Metric, diagonal: float, measure: object = None, pair: StructurePair | None = None
+) -> float:
+    """What a failure counts as: the metric's own worst value, else the image diagonal; NaN for measurements.
+
+    A function `measure` with a method `worst_in(pair) -> float | None` says what it is in this pair (None: as
+    elsewhere).
+    """
     if metric.direction == "none":
         return math.nan
+    worst_in = getattr(measure, "worst_in", None)
+    if worst_in is not None and pair is not None:
+        own = worst_in(pair)
+        if own is not None:
+            return float(own)
     return diagonal if metric.worst is None else metric.worst
 
 

@@ -65,7 +65,9 @@ class Metric(Component):
 class CaseMetric(Protocol):
     """Measures one structure of one case: the value (NaN where undefined) and a note.
 
-    Notes: "", "miss", "empty", "false positive", "incomplete: why"; see `mriad.case_table`.
+    Notes: "", "miss", "empty", "false positive", "incomplete: why"; see `mriad.case_table`. A function whose worst
+    value depends on the case also has `worst_in(pair: StructurePair) -> float | None`, the `worst` of that row; None
+    stands for the metric's own. It must not depend on the prediction where the structure is in the reference.
     """
 
     def __call__(self, pair: StructurePair) -> tuple[float, str]:

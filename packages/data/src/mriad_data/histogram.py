@@ -29,7 +29,8 @@ class HistogramMatch(PreprocessingStep):
     Fit: the percentiles of an image are mapped linearly so that the first is 0 and the last 100, then
     averaged, first over the images of a person, then over persons, so that each person counts once. Apply:
     the percentiles of the image go to these landmarks, what lies between them linearly, what lies beyond by
-    the slope of the outermost piece. Padding becomes 0.
+    the slope of the outermost piece. Padding becomes 0. With `over: nonzero` voxels that are 0 stay 0: the
+    background of a skull-stripped image is not an intensity, and later steps know it by its 0.
 
     Source: L. G. Nyúl, J. K. Udupa, X. Zhang, "New variants of a method of MRI scale standardization",
     IEEE Transactions on Medical Imaging 19 (2000) 143-150, landmarks L4 (deciles), with the percentiles of
@@ -41,6 +42,7 @@ class HistogramMatch(PreprocessingStep):
     """
 
     type: Literal["data.histogram_match"] = "data.histogram_match"
+    version: ClassVar[int] = 2  # 2: with `over: nonzero` zeros stay 0
     fitted: ClassVar[bool] = True
     percentiles: list[float] = Field(
         default_factory=lambda: [1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 99],
@@ -102,6 +104,8 @@ class HistogramMatch(PreprocessingStep):
         for c, values in self._foreground(sample):
             marks = self._percentiles(values, c, sample.case)
             image[c] = _piecewise(sample.image[c], marks, landmarks[c])
+        if self.over == "nonzero":
+            image[sample.image == 0] = 0
         if self.unit:
             image = np.clip(image / np.float32(SCALE), 0, 1)
         if sample.field is not None:

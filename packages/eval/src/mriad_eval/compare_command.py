@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated
@@ -47,8 +48,9 @@ def compare(
         str, typer.Option(help="Labels measured against, such as truth, where there are several.")
     ] = "",
     correction: Annotated[
-        CorrectionChoice, typer.Option(help="Over the comparisons of the primary metric.")
-    ] = CorrectionChoice.HOLM,
+        CorrectionChoice | None,
+        typer.Option(help="Over the comparisons of the primary metric. [default: holm]", show_default=False),
+    ] = None,
     tests: Annotated[
         str,
         typer.Option(
@@ -63,12 +65,14 @@ def compare(
 ) -> None:
     """Compare finished runs with the same test cases: table, differences, and a verdict in words.
 
-    Seeds are averaged within each person; folds and seeds are never counted as persons.
+    Seeds are averaged within each person; folds and seeds are never counted as persons. One ablation keeps the
+    question that its file asked, as far as no option changes it.
 
     Example: mriad compare soft=runs/soft-1a2b hard=runs/hard-3c4d --primary dice --reference hard
     """
     from rich.console import Console
 
+    from mriad_eval.comparison.asked import known_question
     from mriad_eval.comparison.run_folders import read_table
     from mriad_eval.comparison.study import Question
     from mriad_eval.comparison.study import compare as compare_table
@@ -76,13 +80,17 @@ def compare(
     root = runs_root(runs)
     table = read_table(given, root)
     first = next((row.metric for trial in table.trials for row in trial.rows if row.direction != "none"), "")
-    question = Question(
-        primary=primary or first,
-        reference=reference,
-        metrics=_names(metrics),
-        against=against,
-        correction=correction.value,
-        tests=_names(tests),
+    known = known_question(given, root)
+    changes = {
+        "primary": primary,
+        "reference": reference,
+        "metrics": _names(metrics),
+        "against": against,
+        "correction": correction.value if correction else "",
+        "tests": _names(tests),
+    }
+    question = replace(
+        known or Question(primary=first), **{key: value for key, value in changes.items() if value}
     )
     result = compare_table(table, question)
     folder = out or root.path / "comparisons" / _mark(given, question)
@@ -90,7 +98,9 @@ def compare(
     console = Console()
     _print(console, result)
     console.print(f"written: {folder}/comparison.md, .csv, .tex and .json", highlight=False, soft_wrap=True)
-    if not primary:
+    if known is not None and not any(changes.values()):
+        console.print("the question is the one that the ablation's file asks", highlight=False)
+    elif not primary and known is None:
         console.print(
             f"the primary metric was not named, so that the first was taken: {first}",
             highlight=False,

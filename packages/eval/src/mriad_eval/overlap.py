@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from mriad_eval.masks import THRESHOLD, Masks, situation, valid_values
 
 if TYPE_CHECKING:
+    import numpy as np
     from mriad.structure_pair import StructurePair
+    from numpy.typing import NDArray
 
 NO_BACKGROUND = "incomplete: no annotated background"
 
@@ -93,11 +95,21 @@ class SoftSums:
 
 def _soft_sums(pair: StructurePair) -> SoftSums:
     p, g = valid_values(pair.prediction, pair.validity), valid_values(pair.reference, pair.validity)
-    # A network's probabilities are never exactly 0 everywhere: found means a voxel > .5, as in every other
-    # metric. A reference is present with any value above 0, since a thin structure may nowhere fill half a
-    # voxel.
-    note = situation(bool((p > THRESHOLD).any()), bool((g > 0).any()))
+    note = situation(_found(p, g), bool((g > 0).any()))
     return SoftSums(float(p.sum()), float(g.sum()), float(p @ p), float(g @ g), float(p @ g), note)
+
+
+def _found(p: NDArray[np.float64], g: NDArray[np.float64]) -> bool:
+    """Whether soft values p find anything: a voxel > .5, as in every other metric.
+
+    A reference is present with any value above 0, since a thin structure may nowhere fill half a voxel. Such a
+    structure is also found by a value, at one of its voxels, above half of its own largest. Not by any value
+    above 0: a network's probabilities are never exactly 0.
+    """
+    if (p > THRESHOLD).any():
+        return True
+    largest = g.max(initial=0.0)
+    return 0 < largest <= THRESHOLD and bool((p[g > 0] > largest / 2).any())
 
 
 def soft_dice_linear(pair: StructurePair) -> tuple[float, str]:
@@ -119,13 +131,15 @@ def _soft_dice(sums: SoftSums, below: float) -> tuple[float, str]:
 
 
 def rve_soft(pair: StructurePair) -> tuple[float, str]:
-    """Return 100·(V_P − V_G)/V_G in % of volumes v·Σp and v·Σg."""
+    """Return 100·(V_P − V_G)/V_G in % of volumes v·Σp and v·Σg; −100 for a miss, whatever Σp is."""
     sums = SoftSums.of(pair)
+    if sums.note == "miss":  # small values everywhere can sum to the right volume
+        return -100.0, sums.note
     return _relative(sums.p, sums.g), sums.note
 
 
 def ravd_soft(pair: StructurePair) -> tuple[float, str]:
-    """Return 100·|V_P − V_G|/V_G in % of soft volumes."""
+    """Return 100·|V_P − V_G|/V_G in % of soft volumes; 100 for a miss."""
     value, note = rve_soft(pair)
     return abs(value), note
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from mriad.cli.next_step import next_step
 from mriad.errors import DataError, StorageError
-from mriad.launch.files import read_json, runs_root
+from mriad.launch.files import runs_root
 
 if TYPE_CHECKING:
-    from mriad.launch.files import RunsRoot
-
     from mriad_eval.comparison.study import Question
 
 
@@ -51,6 +49,7 @@ def report(
     """
     from rich.console import Console
 
+    from mriad_eval.comparison.asked import known_question
     from mriad_eval.comparison.run_folders import read_table
     from mriad_eval.comparison.study import compare
     from mriad_eval.report_page import write_report
@@ -65,7 +64,7 @@ def report(
             where={"runs": ", ".join(f"{t.text()} ({t.status})" for t in table.trials[:6])},
             remedy="let a trial finish, or resume it: mriad resume RUN",
         )
-    asked = _question(_known(given, root), primary, reference, against, first_metric(table))
+    asked = _question(known_question(given, root), primary, reference, against, first_metric(table))
     result = compare(table, asked) if len(table.variants) > 1 else None
     lines = told(result) if result is not None else []
     name = _name(given)
@@ -82,25 +81,6 @@ def report(
             console.print(f"not drawn: {figure.heading}: {figure.problem}", highlight=False, soft_wrap=True)
     console.print(f"written: {path}", highlight=False, soft_wrap=True)
     next_step(f"xdg-open {path}", "open it in a browser; it needs no network")
-
-
-def _known(given: list[str], root: RunsRoot) -> Question | None:
-    """The question of the one ablation that was named, as its comparison noted it."""
-    from mriad_eval.comparison.study import Question
-
-    if len(given) != 1:
-        return None
-    place = Path(given[0])
-    folders = [place] if place.is_dir() else sorted(root.runs.glob("*")) if root.runs.is_dir() else []
-    for folder in folders:
-        record = read_json(folder / "run.json") or {}
-        named = place.is_dir() or given[0] in (folder.name, record.get("name"))
-        content = read_json(folder / "comparison" / "comparison.json")
-        if named and record.get("kind") == "ablation" and content is not None:
-            known = content.get("question") or {}
-            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
-            return Question(**fields)
-    return None
 
 
 def _question(known: Question | None, primary: str, reference: str, against: str, first: str) -> Question:

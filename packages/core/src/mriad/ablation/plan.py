@@ -135,6 +135,7 @@ def resolve(loaded: LoadedAblation) -> tuple[dict[str, Experiment], dict[str, Ma
         )
     _refuse_equal(ablation, resolved)
     _refuse_unmeasured(ablation, resolved)
+    _refuse_other_references(resolved)
     ablation.compare.check(tuple(resolved))
     return resolved, settings
 
@@ -245,6 +246,19 @@ def _refuse_unmeasured(ablation: Ablation, resolved: Mapping[str, Experiment]) -
             "variants do not measure what is to be compared",
             where=lacking,
             remedy="add the metrics to `evaluate.metrics` of the base, or correct `compare`",
+        )
+
+
+def _refuse_other_references(resolved: Mapping[str, Experiment]) -> None:
+    """Variants that are each measured against their own labels cannot be compared."""
+    against = {
+        name: e.evaluate.reference or e.data.labels.name or e.data.labels.kind for name, e in resolved.items()
+    }
+    if len(set(against.values())) > 1:
+        raise ExperimentError(
+            "the variants would be measured against different labels, each against those that it is trained on",
+            where=against,
+            remedy="name the one that all are measured against in the base: evaluate: {reference: NAME}",
         )
 
 

@@ -30,7 +30,7 @@ def override(root: Node, sets: Sequence[str]) -> tuple[Node, list[Fault]]:
         keys: tuple[str, ...] = tuple(name.strip().split("."))
         if not sign or not all(keys):
             faults.append(
-                Fault(origin, (), "--set takes KEY=VALUE, such as budget.steps=100 or data.split.folds=5")
+                Fault(origin, (), "--set takes KEY=VALUE, such as budget.steps=100 or data.split.k=5")
             )
             continue
         document = read_value(value, text)

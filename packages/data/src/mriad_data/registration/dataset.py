@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path  # noqa: TC003 (pydantic reads the annotations)
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from mriad.component import Config
 from mriad.errors import DataError
@@ -14,15 +14,16 @@ from mriad.vocabulary import Case, CaseIndex, Label, LabelSet
 from pydantic import Field
 
 from mriad_data.registration.settings import Registration
-from mriad_data.registration.sources import Link, RegisteredSource
+from mriad_data.registration.sources import Link, Part, RegisteredSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mriad.vocabulary import Source
 
 TEMPLATE = "template"
 """Name of the label that a template's own label map becomes."""
+_T = TypeVar("_T")
 _SHOWN = 20  # faults in one report
 
 
@@ -51,8 +52,8 @@ class Registered(Dataset):
     Transforms belong to a case alone: nothing is fitted, so all splits share them.
 
     Raises:
-        DataError: cases without the reference or a contrast, two scans of one contrast in a session, or a
-            template on another label set; all faulty cases in one message.
+        DataError: cases without the reference or a contrast, two scans of one contrast in a session, labels
+            that `join` would lose, or a template on another label set; all faulty cases in one message.
     """
 
     type: Literal["data.registered"] = "data.registered"
@@ -65,7 +66,8 @@ class Registered(Dataset):
     )
     join: bool = Field(
         False,
-        description="Make one case of the cases of a person and session, each with one channel, its contrast.",
+        description="Make one case of the cases of a person and session, each with one channel, its contrast; "
+        "a label or annotation is that of the contrast in `drawn_on`.",
     )
     drawn_on: dict[str, str] = Field(
         default_factory=dict,
@@ -87,7 +89,7 @@ class Registered(Dataset):
         index = self.dataset.build()
         self._check_template(index.label_set)
         faults: dict[str, str] = {}
-        cases = list(_joined(index, self.reference, faults) if self.join else index)
+        cases = list(_joined(index, self.reference, self.drawn_on, faults) if self.join else index)
         for case in cases:
             missing = {self.reference, *self.contrasts} - set(case.channels)
             if missing:
@@ -112,15 +114,19 @@ class Registered(Dataset):
 
     def _label(self, case: Case, name: str, label: Label) -> Label:
         channel = self.drawn_on.get(name, self.reference)
-        source = self._moved(case, label.source, channel, "soft" if label.kind == "soft" else "hard")
+        valid = label.validity
+        kind: Part = "soft" if label.kind == "soft" else "hard"
+        source = self._moved(case, label.source, channel, kind, valid)
         if not isinstance(source, RegisteredSource):
             return label
-        if label.validity is None:
-            return Label(label.kind, source, source.as_coverage())
-        return Label(label.kind, source, self._moved(case, label.validity, channel, "hard"))
+        confidence = label.confidence
+        if confidence is not None:
+            confidence = self._moved(case, confidence, channel, "soft", valid)
+        moved = source.as_coverage() if valid is None else self._moved(case, valid, channel, "hard")
+        return replace(label, source=source, validity=moved, confidence=confidence)
 
     def _moved(
-        self, case: Case, source: Source, channel: str, part: Literal["image", "soft", "hard"] = "image"
+        self, case: Case, source: Source, channel: str, part: Part = "image", validity: Source | None = None
     ) -> Source:
         """A source on the grid of `channel` moved to the target; itself where there is nothing to do."""
         if channel not in case.channels:
@@ -140,7 +146,9 @@ class Registered(Dataset):
         if not links:
             return source
         drawn_on = None if part == "image" else image
-        return RegisteredSource(source, target, tuple(links), part, self.image_order, self.fill, drawn_on)
+        return RegisteredSource(
+            source, target, tuple(links), part, self.image_order, self.fill, drawn_on, validity
+        )
 
     def _check_template(self, label_set: LabelSet) -> None:
         """Files exist, and the label map means what the data set's labels mean.
@@ -168,7 +176,9 @@ class Registered(Dataset):
             )
 
 
-def _joined(index: Iterable[Case], reference: str, faults: dict[str, str]) -> Sequence[Case]:
+def _joined(
+    index: Iterable[Case], reference: str, drawn_on: Mapping[str, str], faults: dict[str, str]
+) -> Sequence[Case]:
     """One case a person and session; channels are named by contrast. Faults are noted by case."""
     groups: dict[tuple[str, str], dict[str, Case]] = {}
     for case in index:
@@ -189,8 +199,36 @@ def _joined(index: Iterable[Case], reference: str, faults: dict[str, str]) -> Se
             continue
         channels = {name: next(iter(case.channels.values())) for name, case in group.items()}
         name = f"{person}_ses-{session}" if session else person
-        cases.append(replace(main, id=name, channels=channels, contrast=""))
+        labels, lost = _collected({n: c.labels for n, c in group.items()}, reference, drawn_on)
+        annotations, more = _collected({n: c.annotations for n, c in group.items()}, reference, drawn_on)
+        astray = [
+            f"'{what}' lies on {', '.join(others)}, not on {drawn_on.get(what, reference)}"
+            for what, others in (lost | more).items()
+        ]
+        if astray:
+            faults[main.id] = f"{'; '.join(astray)}: say so in `drawn_on`"
+        cases.append(
+            replace(main, id=name, channels=channels, labels=labels, annotations=annotations, contrast="")
+        )
     return cases
+
+
+def _collected(
+    by_contrast: Mapping[str, Mapping[str, _T]], reference: str, drawn_on: Mapping[str, str]
+) -> tuple[dict[str, _T], dict[str, list[str]]]:
+    """Labels or annotations of a joined case, each from the contrast that it is drawn on.
+
+    And those that this contrast does not have, with the contrasts that do.
+    """
+    kept: dict[str, _T] = {}
+    lost: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for found in by_contrast.values() for name in found):
+        there = by_contrast.get(drawn_on.get(name, reference), {})
+        if name in there:
+            kept[name] = there[name]
+        else:
+            lost[name] = [contrast for contrast, found in by_contrast.items() if name in found]
+    return kept, lost
 
 
 def _fault(faults: dict[str, str], join: bool) -> DataError:

@@ -21,7 +21,13 @@ _EDGE = 1e-4  # voxels by which rounding may put a border voxel outside
 
 
 def pulled(
-    volume: Volume, transform: Transform, grid: Grid, kind: Kind, order: int = 3, fill: float = 0.0
+    volume: Volume,
+    transform: Transform,
+    grid: Grid,
+    kind: Kind,
+    order: int = 3,
+    fill: float = 0.0,
+    valid: NDArray[np.bool_] | None = None,
 ) -> Volume:
     """The volume on another grid; see `Transform` for its direction.
 
@@ -37,6 +43,8 @@ def pulled(
             weighs most; data type kept, 0 outside.
         order: of the spline, 0 to 5.
         fill: intensity of voxels outside the moving image.
+        valid: of a label, where it is annotated (X, Y, Z): only these voxels are mixed, each result divided by
+            their weight; 0 where none is near. None: everywhere.
     """
     inner = np.linalg.inv(volume.grid.matrix) @ transform.array @ grid.matrix
     if _is_still(inner, volume, grid):
@@ -49,14 +57,13 @@ def pulled(
         out = sample(volume.data.astype(np.float32), order)
         inside = sample.inside(volume.grid.shape)
         return Volume(np.where(inside, out, np.float32(fill)), grid)
+    inside = sample.inside(volume.grid.shape)
     if kind == "soft":
         channels = volume.data if volume.data.ndim == 4 else volume.data[None]
-        inside = sample.inside(volume.grid.shape)
-        soft = np.stack(
-            [np.where(inside, np.clip(sample(c.astype(np.float32), 1), 0, 1), 0) for c in channels]
-        )
-        return Volume(soft.astype(np.float32).reshape(volume.data.shape[:-3] + grid.shape), grid)
-    return Volume(_hard(volume.data, sample, sample.inside(volume.grid.shape)), grid)
+        soft = np.stack([_soft(c.astype(np.float32), sample, valid) for c in channels])
+        soft *= inside
+        return Volume(soft.reshape(volume.data.shape[:-3] + grid.shape), grid)
+    return Volume(_hard(volume.data, sample, inside, valid), grid)
 
 
 def covered(moving: Grid, transform: Transform, grid: Grid) -> NDArray[np.bool_]:
@@ -73,14 +80,29 @@ def _is_still(inner: NDArray[np.float64], volume: Volume, grid: Grid) -> bool:
     return volume.grid.shape == grid.shape and bool(np.abs(moved).max() < _EDGE)
 
 
-def _hard(labels: NDArray[Any], sample: _Sampler, inside: NDArray[np.bool_]) -> NDArray[Any]:
+def _soft(
+    channel: NDArray[np.float32], sample: _Sampler, valid: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    if valid is None:
+        return np.clip(sample(channel, 1), 0, 1)
+    part = sample(np.where(valid, channel, np.float32(0)), 1)
+    return np.clip(part / np.maximum(sample(valid.astype(np.float32), 1), np.float32(_TIE)), 0, 1)
+
+
+def _hard(
+    labels: NDArray[Any], sample: _Sampler, inside: NDArray[np.bool_], valid: NDArray[np.bool_] | None
+) -> NDArray[Any]:
+    """Only annotated voxels vote: dividing by their weight, one for all values, would change no winner."""
     if not np.issubdtype(labels.dtype, np.integer):
         whole = np.rint(labels)
         if not np.array_equal(whole, labels):
             raise DataError("a hard label holds values that are not whole numbers")
         labels = whole.astype(np.int32)
     out = np.zeros(sample.shape, labels.dtype)
-    best = sample((labels == 0).astype(np.float32), 1)
+    background = labels == 0
+    if valid is not None:
+        background, labels = background & valid, np.where(valid, labels, 0)
+    best = sample(background.astype(np.float32), 1)
     for value in np.unique(labels[labels != 0]):
         weight = sample((labels == value).astype(np.float32), 1)
         wins = (weight > best + _TIE) & inside

@@ -98,19 +98,22 @@ class RegisteredSource:
     fill: float = 0.0
     drawn_on: Source | None = None
     """For a label: the image on whose grid it must lie."""
+    validity: Source | None = None
+    """For a label: a mask on its grid, not 0 where it is annotated; nothing else is mixed into the result."""
 
     @property
     def fingerprint(self) -> str:
         """Identity of the voxels."""
-        return fingerprint(
-            [
-                VERSION,
-                self.source.fingerprint,
-                self.target.fingerprint,
-                [link.fingerprint for link in self.links],
-                [self.part, self.order, self.fill],
-            ]
-        )
+        parts = [
+            VERSION,
+            self.source.fingerprint,
+            self.target.fingerprint,
+            [link.fingerprint for link in self.links],
+            [self.part, self.order, self.fill],
+        ]
+        if self.validity is not None:
+            parts.append(self.validity.fingerprint)
+        return fingerprint(parts)
 
     @property
     def location(self) -> str:
@@ -121,7 +124,8 @@ class RegisteredSource:
         """Return the voxels on the target's grid.
 
         Raises:
-            LabelGeometryError: a label does not lie on the grid of the image that it was drawn on.
+            LabelGeometryError: a label does not lie on the grid of the image that it was drawn on, or its validity
+                mask on another grid than the label.
             DataError: a file cannot be read, or a registration failed (both images are named).
         """
         from mriad_data.registration.resampling import covered, pulled
@@ -133,11 +137,16 @@ class RegisteredSource:
         volume = self.source.read()
         if self.drawn_on is not None:
             require_same_grid("label", volume.grid, grid_of(self.drawn_on), self.source.location)
-        return pulled(volume, transform, grid, self.part, self.order, self.fill)
+        valid = None
+        if self.validity is not None:
+            mask = self.validity.read()
+            require_same_grid("validity", mask.grid, volume.grid, self.validity.location)
+            valid = mask.data != 0
+        return pulled(volume, transform, grid, self.part, self.order, self.fill, valid)
 
     def as_coverage(self) -> RegisteredSource:
         """Where this source's field of view reaches, as a mask."""
-        return replace(self, part="covered", drawn_on=None)
+        return replace(self, part="covered", drawn_on=None, validity=None)
 
 
 def grid_of(source: Source) -> Grid:

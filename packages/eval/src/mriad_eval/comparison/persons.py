@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
 
 Slot = tuple[str, str, str, str]
 """Case, contrast, structure and part (a slice): what one value of a person is about."""
-_LEAST_DISTINCT = 2
-"""So many different values must agree to the last digit before two persons are taken for one."""
+_LEAST_DISTINCT = 4
+"""So many different values that are not coarse must agree to the last digit before two persons are taken for one."""
+_LEAST_FLAGGED = 2
+"""So many different values, coarse or not, must agree before a reader is told."""
+_SMALL = 100
+"""Ratios of counts up to here agree by chance."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,8 @@ def same_persons(table: TrialTable) -> dict[str, str]:
     """Find persons who are one person under several names; the first name stands for all.
 
     By the voxels of their cases where fingerprints are known, else by values that agree to the last digit in every
-    trial. Values that many cases share (0, 1, the worst, whole numbers) prove nothing.
+    trial, where at least four of them could hardly agree by chance: ratios of small numbers (F1 of a few lesions) and
+    their roots (distances on a grid) prove nothing. See `alike_persons` for those.
     """
     marks: dict[str, set[str]] = defaultdict(set)
     for row in (row for trial in table.trials for row in trial.rows):
@@ -142,6 +148,32 @@ def same_persons(table: TrialTable) -> dict[str, str]:
             by_mark.setdefault(mark, first)
         if first != person:
             same[person] = first
+    for group, values in _equal_in_all(table):
+        if sum(not _coarse(value) for value in values) >= _LEAST_DISTINCT:
+            for person in group[1:]:
+                same.setdefault(person, same.get(group[0], group[0]))
+    return same
+
+
+def alike_persons(table: TrialTable, same: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Groups of persons with equal values in every trial who are not taken for one; each is counted.
+
+    Whole numbers and the worst value, which many persons share, do not make a group.
+
+    Args:
+        table: of finished and missing trials.
+        same: see `same_persons`.
+    """
+    groups = []
+    for group, values in _equal_in_all(table):
+        left = tuple(dict.fromkeys(same.get(person, person) for person in group))
+        if len(left) > 1 and len(values) >= _LEAST_FLAGGED:
+            groups.append(left)
+    return groups
+
+
+def _equal_in_all(table: TrialTable) -> list[tuple[list[str], set[float]]]:
+    """Persons whose rows are all equal, with the different values that are neither whole nor the worst."""
     vectors: dict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
     telling: dict[str, set[float]] = defaultdict(set)
     for trial in table.trials:
@@ -153,20 +185,25 @@ def same_persons(table: TrialTable) -> dict[str, str]:
                 row.structure,
                 row.contrast,
                 row.reference,
+                row.part,
             )
             while key in vectors[row.person]:  # several cases of one contrast: told apart by their order
                 key = (*key, "next")
             vectors[row.person][key] = row.value
             if math.isfinite(row.value) and row.value != round(row.value) and row.value != row.worst:
                 telling[row.person].add(row.value)
-    groups: dict[tuple[tuple[tuple[str, ...], str], ...], str] = {}
+    groups: dict[tuple[tuple[tuple[str, ...], str], ...], list[str]] = defaultdict(list)
     for person, vector in vectors.items():
-        if len(telling[person]) < _LEAST_DISTINCT:
-            continue
-        first = groups.setdefault(tuple(sorted((key, repr(v)) for key, v in vector.items())), person)
-        if first != person:
-            same.setdefault(person, same.get(first, first))
-    return same
+        groups[tuple(sorted((key, repr(v)) for key, v in vector.items()))].append(person)
+    return [(group, telling[group[0]]) for group in groups.values() if len(group) > 1]
+
+
+def _coarse(value: float) -> bool:
+    """Whether the value, its square or its hundredth is a ratio with a denominator of at most 100."""
+    return any(
+        abs(x - float(Fraction(x).limit_denominator(_SMALL))) <= 1e-9 * max(1.0, abs(x))
+        for x in (value, value * value, value / 100)
+    )
 
 
 def person_values(
@@ -176,7 +213,9 @@ def person_values(
 
     Every variant is averaged over the same slots. Nothing to find and nothing found counts as perfect where another
     variant found something there, and is left out where none did. A value that is not defined in one trial while
-    another has it counts at its worst.
+    another has it counts at its worst. Parts (slices) have rows only where prediction or reference has something:
+    where a variant was measured with the metric, a part without a row is nothing to find and nothing found, unless
+    another trial's row shows that the reference has something there.
 
     Args:
         table: of finished and missing trials.
@@ -187,7 +226,8 @@ def person_values(
     found: dict[str, dict[str, dict[tuple[str, Slot], list[Row]]]] = {v: {} for v in variants}
     covered: dict[tuple[str, str], set[str]] = defaultdict(set)
     slots: dict[str, dict[Slot, None]] = defaultdict(dict)
-    worst: dict[tuple[str, Slot], float] = {}
+    like: dict[tuple[str, Slot], Row] = {}
+    present: set[tuple[str, Slot]] = set()
     for variant in variants:
         for trial in table.finished(variant):
             by_slot = found[variant].setdefault(trial.seed, defaultdict(list))
@@ -197,10 +237,12 @@ def person_values(
                 if not _is_of(row, measure):
                     continue
                 slot = (row.case, row.contrast, row.structure, row.part)
+                if row.note not in ("false positive", "empty"):
+                    present.add((person, slot))
                 by_slot[person, slot].append(row)
                 if not math.isnan(row.counted):
                     slots[person][slot] = None
-                    worst[person, slot] = _worst(row)
+                    like[person, slot] = row
     persons = tuple(sorted(slots))
     out = {}
     for variant in variants:
@@ -208,6 +250,7 @@ def person_values(
         shape = (len(persons), len(seeds))
         counted, measured = np.full(shape, np.nan), np.full(shape, np.nan)
         undefined = 0
+        sliced = any(found[variant].values())
         for s, seed in enumerate(seeds):
             by_slot = found[variant][seed]
             here = covered[variant, seed]
@@ -216,7 +259,8 @@ def person_values(
                     continue  # a missing trial: an average over other cases would be another quantity
                 values, plain = [], []
                 for slot in slots[person]:
-                    value, whole = _value(by_slot.get((person, slot), ()), worst[person, slot])
+                    nothing = sliced and bool(slot[3]) and (person, slot) not in present
+                    value, whole = _value(by_slot.get((person, slot), ()), like[person, slot], nothing)
                     undefined += not whole
                     values.append(value)
                     plain += [r.value for r in by_slot.get((person, slot), ()) if not math.isnan(r.value)]
@@ -252,15 +296,18 @@ def _worst(row: Row) -> float:
     return row.worst
 
 
-def _value(rows: Sequence[Row] | Iterable[Row], worst: float) -> tuple[float, bool]:
-    """The counted value of a slot that some trial has a value for, and whether it is this trial's own."""
+def _value(rows: Iterable[Row], like: Row, nothing: bool) -> tuple[float, bool]:
+    """The counted value of a slot that some trial has a value for, and whether it is this trial's own.
+
+    like: a row of the slot from some trial. nothing: whether no row at all means that nothing was to be found.
+    """
     rows = list(rows)
     own = [row.counted for row in rows if not math.isnan(row.counted)]
     if own:
         return sum(own) / len(own), True
-    if any(row.note == "empty" for row in rows):
-        return _best(rows[0]), True
-    return worst, False
+    if any(row.note == "empty" for row in rows) or (nothing and not rows):
+        return _best(like), True
+    return _worst(like), False
 
 
 def _best(row: Row) -> float:

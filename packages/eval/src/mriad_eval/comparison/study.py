@@ -12,7 +12,8 @@ from mriad.registry import registry
 
 from mriad_eval.comparison.differences import correct_all, difference
 from mriad_eval.comparison.exploratory import TESTS, Exploratory, explore
-from mriad_eval.comparison.persons import measure_of, person_values, same_persons
+from mriad_eval.comparison.persons import alike_persons, measure_of, person_values, same_persons
+from mriad_eval.comparison.spread import is_spread, spread_agreement
 from mriad_eval.comparison.trials import require_comparable
 from mriad_eval.comparison.verdict import listed, verdict
 from mriad_eval.statistics.ranks import rank_stability
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from mriad_eval.comparison.differences import Difference
     from mriad_eval.comparison.persons import Measure, PersonValues
+    from mriad_eval.comparison.spread import SpreadAgreement
     from mriad_eval.comparison.trials import Trial, TrialTable
     from mriad_eval.comparison.verdict import Verdict
     from mriad_eval.statistics.corrections import Correction
@@ -86,7 +88,8 @@ class ComparisonResult:
     """All that a comparison found; every table and sentence is made from it.
 
     differences: of the primary metric, corrected; exploratory: other metrics, uncorrected. ranks: None with fewer
-    than two persons. same_persons: names merged into another person's. notes: for the reader, beside the verdicts.
+    than two persons, or of a spread without agreement. same_persons: names merged into another person's. notes: for
+    the reader, beside the verdicts. agreements: of each variant with the reference, where a spread was measured.
     """
 
     question: Question
@@ -104,6 +107,7 @@ class ComparisonResult:
     missing: tuple[Trial, ...]
     same_persons: Mapping[str, str]
     notes: tuple[str, ...]
+    agreements: tuple[SpreadAgreement, ...] = ()
 
 
 def compare(table: TrialTable, question: Question) -> ComparisonResult:
@@ -137,6 +141,9 @@ def compare(table: TrialTable, question: Question) -> ComparisonResult:
     cases = _persons_unknown(table)
     measures = [measure, *_other_measures(table, question, measure)]
     by_measure = {m: values if m == measure else _of_others(table, m, variants, same) for m in measures}
+    spreads = [spread_agreement(table, m, list(by_measure[m]), same) for m in measures if is_spread(m)]
+    agreements = tuple(a for each, _ in spreads for a in each)
+    bare = is_spread(measure) and not any(a.metric == measure.metric for a in agreements)
     return ComparisonResult(
         question=question,
         primary=measure,
@@ -148,14 +155,16 @@ def compare(table: TrialTable, question: Question) -> ComparisonResult:
         facts=tuple(_facts(table, v) for v in variants),
         differences=tuple(corrected),
         verdicts=tuple(verdict(d, table, alpha=question.alpha, cases=cases) for d in corrected),
-        ranks=_ranks([values[v] for v in variants], measure),
+        ranks=None if bare else _ranks([values[v] for v in variants], measure),
         exploratory=explore(table, measures[1:], by_measure, reference, question, same),
         missing=table.missing(),
         same_persons=same,
         notes=(
             *_notes(table, values, corrected, same),
             *_compute_notes([_facts(table, v) for v in variants]),
+            *(note for _, notes in spreads for note in notes),
         ),
+        agreements=agreements,
     )
 
 
@@ -327,6 +336,14 @@ def _notes(
         people = "one person stands" if firsts == 1 else f"{firsts} persons stand"
         notes.append(
             f"{people} under {len(same) + firsts} names, with the same voxels or values: counted once each"
+        )
+    alike = alike_persons(table, same)
+    if alike:
+        names = "; ".join(" = ".join(group) for group in alike[:6])
+        more = f" and {len(alike) - 6} more" if len(alike) > 6 else ""
+        notes.append(
+            f"persons with the same values in every trial, too few or too coarse to tell copies from coincidence: "
+            f"{names}{more}; each is counted"
         )
     lost = [v for v in table.variants if v not in variants]
     if lost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from mriad_eval.comparison.spread import is_spread
 from mriad_eval.statistics.paired import smallest_wilcoxon_p
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from mriad_eval.comparison.differences import Difference
     from mriad_eval.comparison.trials import Trial, TrialTable
 
-Outcome = Literal["difference", "difference of these models", "no difference", "n too small"]
+Outcome = Literal["difference", "difference of these models", "no difference", "n too small", "spread alone"]
 _CORRECTIONS = {"holm": "Holm", "bonferroni": "Bonferroni"}
 
 
@@ -21,8 +22,9 @@ _CORRECTIONS = {"holm": "Holm", "bonferroni": "Bonferroni"}
 class Verdict:
     """One comparison of the primary metric in words.
 
-    outcome: "difference of these models" where there was one seed, so that nothing is known of the method. claim:
-    whether a difference is claimed. text: the sentence, with data, persons, seeds, reference and evidence level.
+    outcome: "difference of these models" where there was one seed, so that nothing is known of the method; "spread
+    alone" where the metric is one that a constant answer wins. claim: whether a difference is claimed. text: the
+    sentence, with data, persons, seeds, reference and evidence level.
     """
 
     variant: str
@@ -36,7 +38,8 @@ def verdict(found: Difference, table: TrialTable, *, alpha: float = 0.05, cases:
     """Put a corrected difference of the primary metric into words.
 
     A difference is claimed where Wilcoxon's p and that of persons and seeds (`CrossedEffects.p_claim`), both
-    corrected, are at most α, the wider interval leaves zero out, and mean and ranks point the same way.
+    corrected, are at most α, the wider interval leaves zero out, and mean and ranks point the same way. A spread
+    (`spread.SPREADS`) is never claimed: a constant answer has the least.
 
     Args:
         found: from `differences.correct_all`.
@@ -48,6 +51,13 @@ def verdict(found: Difference, table: TrialTable, *, alpha: float = 0.05, cases:
     head = f"{found.measure.name} against {found.measure.reference or 'the reference'}: "
     tail = f"{_on_whom(found, unit)}, {_where(found, table)}{_missing(found, table)}"
     names = found.variant, found.reference
+    if is_spread(found.measure):
+        estimate = f"; {names[0]} and {names[1]}: {_signed(found)}, described only" if found.effects else ""
+        text = (
+            f"{head}a spread alone rewards a constant: {found.measure.name} is never claimed without agreement with "
+            f"the reference{estimate}; {tail}"
+        )
+        return Verdict(*names, "spread alone", False, text)
     if found.attainable > alpha or found.effects is None or found.p_adjusted is None:
         best = min(1.0, smallest_wilcoxon_p(found.n) * found.m)
         reason = (

@@ -1,0 +1,195 @@
+"""Spreads over contrasts: a constant answer has none, so they are described beside agreement and never claimed."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mriad.errors import DataError
+
+from mriad_eval.csa_agreement import agreement_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mriad.evaluation import Row
+
+    from mriad_eval.comparison.persons import Measure
+    from mriad_eval.comparison.trials import TrialTable
+
+SPREADS = {
+    "csa_std": ("csa", "csa_abs_error"),
+    "csa_std_binary": ("csa_binary", "csa_abs_error_binary"),
+    "volume_sd": ("volume", "rve"),
+    "volume_cv": ("volume", "rve"),
+    "soft_volume_sd": ("soft_volume", "soft_rve"),
+    "soft_volume_cv": ("soft_volume", "soft_rve"),
+}
+"""Metrics that a constant wins: what is spread, and the error that tells the reference's value of it."""
+_Place = tuple[str, str]
+"""Person and case."""
+
+
+@dataclass(frozen=True)
+class SpreadAgreement:
+    """How a variant's areas or volumes agree with the reference's between persons.
+
+    quantity: "csa" or "volume". slope, r2: of the measured values on the reference's; icc: ICC(A,1). n: persons;
+    left_out: those whose value or reference is not known.
+    """
+
+    variant: str
+    metric: str
+    structure: str
+    quantity: str
+    slope: float
+    r2: float
+    icc: float
+    n: int
+    left_out: int
+
+
+def is_spread(measure: Measure) -> bool:
+    """Whether a constant answer is the best there is."""
+    return measure.metric in SPREADS
+
+
+def spread_agreement(
+    table: TrialTable, measure: Measure, variants: Sequence[str], same: Mapping[str, str]
+) -> tuple[list[SpreadAgreement], list[str]]:
+    """Slope, r² and ICC of each variant beside a spread, and what a reader must know about them.
+
+    Values are averaged over seeds, then over a person's cases; a miss measures 0, as in `csa_abs_error`. The
+    reference's value v of a case follows from the tables: v = V/(1 + rve/100) for volumes; for areas |a − v| = e in
+    every trial, which the row's worst value (the true area), a miss, or two trials with different a settle.
+
+    Args:
+        table: of finished and missing trials.
+        measure: a spread, see `is_spread`.
+        variants: those with finished trials.
+        same: names that stand for another person, see `persons.same_persons`.
+    """
+    quantity, error = SPREADS[measure.metric]
+    rows = [row for variant in variants for trial in table.finished(variant) for row in trial.rows]
+    structures = dict.fromkeys(row.structure for row in rows if row.metric == measure.metric)
+    found: list[SpreadAgreement] = []
+    notes: list[str] = []
+    for structure in [s for s in structures if measure.structure in ("", s)]:
+        about = f"{measure.metric}/{structure}"
+        first = len(found)
+        why = f"{quantity} and {error} of the same cases are needed"
+        truth = _reference_values(table, variants, (quantity, error, structure, measure.reference))
+        for variant in variants:
+            measured = _means(
+                (row for trial in table.finished(variant) for row in trial.rows),
+                (quantity, structure, measure.reference),
+            )
+            try:
+                a = agreement_of(*_by_person(truth, measured, same))
+            except DataError as problem:
+                if truth and measured:
+                    why = f"{variant}: {problem.what}"
+                continue
+            found.append(
+                SpreadAgreement(
+                    variant,
+                    measure.metric,
+                    structure,
+                    quantity,
+                    a.fit.slope,
+                    a.fit.r2,
+                    a.icc.value,
+                    len(a.persons),
+                    len(a.left_out),
+                )
+            )
+        mine = found[first:]
+        if mine:
+            each = "; ".join(_text(a) for a in mine)
+            against = measure.reference or "the reference"
+            notes.append(f"beside {about}, {quantity} on that of {against}, between persons: {each}")
+        lacking = [v for v in variants if v not in {a.variant for a in mine}]
+        if lacking:
+            notes.append(
+                f"{about} rewards a constant, and its agreement with the reference (slope, r², ICC) is missing for "
+                f"{', '.join(lacking)}: {why}"
+            )
+        notes.append(
+            f"the share of detected 2 % atrophy, which belongs beside {about}, is not in these tables"
+        )
+    return found, notes
+
+
+def _text(a: SpreadAgreement) -> str:
+    """`base slope 0.98, r² 0.97, ICC 0.95 (12 persons)`."""
+    left_out = f", {a.left_out} left out" if a.left_out else ""
+    numbers = f"slope {a.slope:.2f}, r² {a.r2:.2f}, ICC {a.icc:.2f}".replace("-", "−")
+    return f"{a.variant} {numbers} ({a.n} persons{left_out})"
+
+
+def _means(rows: Iterable[Row], wanted: tuple[str, str, str]) -> dict[_Place, float]:
+    """Values by case, averaged over a variant's seeds."""
+    values: dict[_Place, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.case and not row.part and (row.metric, row.structure, row.reference) == wanted:
+            values[row.person, row.case].append(0.0 if row.note == "miss" else row.value)
+    return {place: sum(v) / len(v) for place, v in values.items()}
+
+
+def _by_person(
+    truth: Mapping[_Place, float], measured: Mapping[_Place, float], same: Mapping[str, str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Both sides averaged over the same cases; a person with a value that is not known has NaN."""
+    cases: dict[str, list[_Place]] = defaultdict(list)
+    for place in measured:
+        cases[same.get(place[0], place[0])].append(place)
+    sides = [
+        {p: sum(side.get(place, math.nan) for place in places) / len(places) for p, places in cases.items()}
+        for side in (truth, measured)
+    ]
+    return sides[0], sides[1]
+
+
+def _reference_values(
+    table: TrialTable, variants: Sequence[str], wanted: tuple[str, str, str, str]
+) -> dict[_Place, float]:
+    """Case → the reference's value, where the trials' values and errors leave one only."""
+    quantity, error, structure, reference = wanted
+    possible: dict[_Place, list[float]] = {}
+    for variant in variants:
+        for trial in table.finished(variant):
+            values: dict[_Place, dict[str, Row]] = defaultdict(dict)
+            for row in trial.rows:
+                fits = (row.structure, row.reference, row.part) == (structure, reference, "")
+                if fits and row.case and row.metric in (quantity, error):
+                    values[row.person, row.case][row.metric] = row
+            for place, pair in values.items():
+                if len(pair) == 2 and (options := _options(pair[quantity], pair[error])):
+                    known = possible.get(place, options)
+                    possible[place] = [v for v in known if any(_equal(v, other) for other in options)]
+    return {
+        place: options[0]
+        for place, options in possible.items()
+        if options and all(_equal(v, options[0]) for v in options)
+    }
+
+
+def _options(value: Row, error: Row) -> list[float]:
+    """What the reference may measure; [] where this trial does not tell."""
+    if math.isnan(error.value) or error.note == "false positive":
+        return []
+    if not error.metric.startswith("csa"):
+        factor = 1 + error.value / 100
+        return [value.value / factor] if factor > 0 and math.isfinite(value.value) else []
+    if error.note == "miss":
+        return [error.value]
+    if math.isnan(value.value):
+        return []
+    ends = (value.value - error.value, value.value + error.value)
+    return [v for v in ends if _equal(v, error.worst)] or [v for v in ends if v >= 0]
+
+
+def _equal(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=1e-6)
