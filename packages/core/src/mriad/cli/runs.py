@@ -41,6 +41,8 @@ class Row:
     metrics: dict[str, float]
     bytes: int
     stages: tuple[Path, ...]
+    belongs: str = ""
+    """Of a trial: its study, fold and seed."""
 
     @property
     def days(self) -> float:
@@ -62,10 +64,12 @@ def list_(
         typer.echo(f"no runs in {runs_root(runs).path}")
         next_step("mriad quickstart", "or mriad train x.yaml; --runs DIR looks elsewhere")
         return
-    cells = [("run", "status", "age", "steps", "size", "figures")]
-    cells += [
-        (r.folder.name, r.status, _age(r.days), r.steps, _size(r.bytes), _metrics(r.metrics)) for r in rows
-    ]
+    trials = any(row.belongs for row in rows)
+    cells = [("run", *(("trial of",) if trials else ()), "status", "age", "steps", "size", "figures")]
+    for r in rows:
+        belongs = (r.belongs,) if trials else ()
+        facts = (r.status, _age(r.days), r.steps, _size(r.bytes), _metrics(r.metrics))
+        cells.append((r.folder.name, *belongs, *facts))
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     for row in cells:
         typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
@@ -226,7 +230,17 @@ def _row(record: RunRecord, root: RunsRoot) -> Row:
         summary or (record.last() if status != "finished" else {}),
         folder_size(record.folder) + sum(folder_size(folder) for folder in stages),
         stages,
+        _belongs(known),
     )
+
+
+def _belongs(known: dict[str, Any]) -> str:
+    """`spine_ablation, fold 0, seed 1` of a trial below an ablation."""
+    if not known.get("parent"):
+        return ""
+    tags = known.get("tags") or {}
+    facts = [f"{name} {tags[name]}" for name in ("fold", "seed") if tags.get(name)]
+    return ", ".join([str(known.get("study", "")), *facts])
 
 
 def _stages(record: RunRecord, root: RunsRoot) -> tuple[Path, ...]:
