@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mriad.structure_pair import StructurePair
     from numpy.typing import NDArray
 
+    from mriad_eval.morphometry.area import Tube
     from mriad_eval.morphometry.settings import CsaSettings, Values
 
 EVERYWHERE = LevelSet(())
@@ -42,7 +43,10 @@ class AreaOf:
     settings: CsaSettings
 
     def __call__(self, pair: StructurePair) -> tuple[float, str]:
-        """NaN with a note where it is not defined; see `mriad_eval.csa_metrics`."""
+        """NaN with a note where it is not defined; see `mriad_eval.csa_metrics`.
+
+        Slices that the reference has at these levels and the prediction lacks count as 0 mm².
+        """
         found = areas_of(pair, self.settings)
         note = situation(found.predicted, found.present)
         if note:
@@ -68,18 +72,29 @@ class ErrorOf:
             return math.nan, note
         if note == "false positive":
             return found.prediction.mean, note
-        truth, why = found.reference.mean, found.reference.note
-        if self.quantity:
-            name = f"{self.quantity}/{_levels_of(pair).name}"
-            truth = float(pair.numbers.get(name, math.nan))
-            why = "" if math.isfinite(truth) else f"the case has no number {name}"
+        truth, why = self._truth(pair, found)
         if why:
             return math.nan, f"incomplete: {why}"
         if note == "miss" or math.isnan(found.prediction.mean):
-            if note != "miss" and self.quantity and found.reference.note:
-                return math.nan, f"incomplete: {found.prediction.note}"
             return truth, "miss"
         return abs(found.prediction.mean - truth), ""
+
+    def worst_in(self, pair: StructurePair) -> float | None:
+        """What a miss counts as in this case, its true area: no error counts worse. None: the metric's own worst."""
+        found = areas_of(pair, self.settings)
+        if not found.present:  # a false positive counts as what was found, however large
+            size = found.prediction.mean
+            return size if math.isfinite(size) else None
+        truth, why = self._truth(pair, found)
+        return None if why else truth
+
+    def _truth(self, pair: StructurePair, found: Areas) -> tuple[float, str]:
+        """The true area, or why there is none; it depends on the reference alone, never on the prediction."""
+        if not self.quantity or found.reference.note:
+            return found.reference.mean, found.reference.note
+        name = f"{self.quantity}/{_levels_of(pair).name}"
+        truth = float(pair.numbers.get(name, math.nan))
+        return truth, "" if math.isfinite(truth) else f"the case has no number {name}"
 
 
 @dataclass(frozen=True)
@@ -122,39 +137,67 @@ class Areas:
 
 
 def areas_of(pair: StructurePair, settings: CsaSettings) -> Areas:
-    """Measure both masks of a pair, once for all metrics with these settings."""
+    """Measure both masks of a pair, once for all metrics with these settings.
+
+    The reference alone decides which slices are left out (on both sides) and which are expected, so that no
+    prediction can choose what it is measured on.
+    """
 
     def make(pair: StructurePair) -> Areas:
-        sides = [_mean_of(pair, values, settings) for values in (pair.prediction, pair.reference)]
-        return Areas(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+        truth = measure_tube(pair.reference, pair.grid, settings.tube, pair.validity)
+        tube = measure_tube(pair.prediction, pair.grid, settings.tube, pair.validity, truth.left_out)
+        reference = _mean_of(pair, truth, pair.reference, settings)
+        prediction = _mean_of(pair, tube, pair.prediction, settings, reference.slices)
+        predicted, present = (len(t) + len(t.left_out) > 0 for t in (tube, truth))
+        return Areas(prediction, reference, predicted, present)
 
     return pair.shared(f"eval.csa {settings}", make)
 
 
 def _mean_of(
-    pair: StructurePair, values: NDArray[np.float32], settings: CsaSettings
-) -> tuple[LevelMean, bool]:
-    tube = measure_tube(values, pair.grid, settings.tube, pair.validity)
+    pair: StructurePair,
+    tube: Tube,
+    values: NDArray[np.float32],
+    settings: CsaSettings,
+    expected: Sequence[int] = (),
+) -> LevelMean:
+    """The mean of a tube over the pair's levels; `expected`: see `level_mean`."""
     wanted = _levels_of(pair)
-    if not len(tube):
-        return LevelMean(wanted, math.nan, math.nan, 0, "the structure is in no slice"), False
-    if tube.line is None:
-        return LevelMean(wanted, math.nan, math.nan, 0, "too few slices for a direction"), True
-    if wanted == EVERYWHERE:
-        everywhere = LevelSet((1,))
-        mean = level_mean(tube, np.ones(len(tube), np.int64), everywhere, tube.area_mm2, settings.min_slices)
-        return LevelMean(wanted, mean.mean, mean.sd, mean.n, mean.note and "too few slices"), True
-    labels = pair.annotations
-    if "levels" in labels:
-        levels = levels_from_map(tube, values, labels["levels"])
-    elif "discs" in labels:
-        points = disc_points(labels["discs"], pair.grid, file=f"discs of {pair.case}")
-        if lacking := missing_discs(points, wanted):
-            return LevelMean(wanted, math.nan, math.nan, 0, f"no disc {', '.join(map(str, lacking))}"), True
-        levels = levels_from_discs(tube, points)
+    levels, why = _slice_levels(pair, tube, values, wanted)
+    if why:
+        found = LevelMean(wanted, math.nan, math.nan, 0, why)
+    elif wanted == EVERYWHERE:
+        found = level_mean(tube, levels, LevelSet((1,)), tube.area_mm2, settings.min_slices, expected)
+        found = replace(found, levels=wanted, note=found.note and "too few slices")
     else:
-        return LevelMean(wanted, math.nan, math.nan, 0, "the case has no levels or discs"), True
-    return level_mean(tube, levels, wanted, tube.area_mm2, settings.min_slices), True
+        found = level_mean(tube, levels, wanted, tube.area_mm2, settings.min_slices, expected)
+    if found.note and len(tube.left_out):
+        return replace(found, note=f"{found.note} ({len(tube.left_out)} left out, not annotated)")
+    return found
+
+
+def _slice_levels(
+    pair: StructurePair, tube: Tube, values: NDArray[np.float32], wanted: LevelSet
+) -> tuple[NDArray[np.int64], str]:
+    """The level of every slice of a tube (1 where no levels are named), or why there are none."""
+    none = np.zeros(len(tube), np.int64)
+    if not len(tube):
+        return none, "too few slices" if len(tube.left_out) else "the structure is in no slice"
+    if tube.line is None:
+        return none, "too few slices for a direction"
+    labels = pair.annotations
+    if wanted == EVERYWHERE:
+        return none + 1, ""
+    if "levels" in labels:
+        known = values if pair.validity is None else np.where(pair.validity, values, np.float32(0))
+        return levels_from_map(tube, known, labels["levels"]), ""
+    if "discs" in labels:
+        points = disc_points(labels["discs"], pair.grid, file=f"discs of {pair.case}")
+        lacking = missing_discs(points, wanted)
+        if lacking:
+            return none, f"no disc {', '.join(map(str, lacking))}"
+        return levels_from_discs(tube, points), ""
+    return none, "the case has no levels or discs"
 
 
 def _levels_of(pair: StructurePair) -> LevelSet:

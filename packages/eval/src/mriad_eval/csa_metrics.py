@@ -4,7 +4,8 @@ Area is angle-corrected and averaged over the slices of the levels that the expe
 (`evaluate: {at: {levels: [C2, C3]}}`), or over the whole structure where it names none; the numbers are in `csa` and
 `morphometry`. A case without vertebral levels is "incomplete", never zero; a structure that was not found is a miss.
 
-`csa_std` alone rewards a constant: reports show it beside slope, r² and ICC (`csa_agreement`), never alone.
+`csa_std` alone rewards a constant: comparisons never claim it and show slope, r² and ICC beside it, or say that
+the rows of `csa` and `csa_abs_error` that it takes are missing (`comparison.spread`).
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ class CsaAbsoluteError(_Csa):
     """|CSA of the prediction − CSA of the reference| in mm²; 0 is best.
 
     A prediction without the structure, or without enough of it in the levels, measures 0 mm²: a miss counts as the
-    reference's whole area. A structure that is not in the reference counts as the predicted area.
+    reference's whole area; slices that the reference has and the prediction lacks count as 0 mm² too. In comparisons
+    no error counts worse than a miss: at most the true area (`worst` of the row); the value stays as measured. A
+    structure that is not in the reference counts as the predicted area.
     """
 
     best: ClassVar[float | None] = 0.0

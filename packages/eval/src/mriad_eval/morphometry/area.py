@@ -1,6 +1,6 @@
 """Cross-sectional area of a tubular structure, slice by slice.
 
-    raw area  A(z) = Σ p · pixel area     soft (uncut) or binary values, mm²
+    raw area  A(z) = Σ p · pixel area     soft (uncut) or binary values near the structure, mm²
     area      A(z) · cos θ(z)             θ between slice normal and centre line, in world space
 
 (specs: cord cross-sectional area, clean definition). For a straight cylinder the corrected area is exact at
@@ -40,8 +40,10 @@ class Tube:
     area_mm2: before and after correction. angle_ap, angle_rl: tilt in degrees in the coronal plane (about the A-P
     axis, positive towards left) and in the sagittal plane (positive towards anterior). diameter_ap, diameter_rl (mm),
     eccentricity, orientation (degrees), solidity: see `shape`. length_mm: of the centre line within the slice.
-    regions: separate parts at half of the slice's largest value; the area counts all of them, direction and shape the
-    largest. peak: largest value. end: true where the slice was dropped as an end.
+    regions: separate parts at half of the slice's largest value; the area counts those within `reach_mm` of the
+    largest, direction and shape the largest. peak: largest value. end: true where the slice was dropped as an end.
+    left_out: numbers (m,) of slices of the structure that are not measured, since it touches voxels that are not
+    annotated.
     line: None where fewer than two slices are left, and then nothing is corrected.
     """
 
@@ -63,6 +65,7 @@ class Tube:
     peak: Floats
     end: NDArray[np.bool_]
     line: CentreLine | None
+    left_out: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -70,13 +73,17 @@ class Tube:
     @property
     def note(self) -> str:
         """What a reader must know of these numbers; empty where all is plain."""
-        if not len(self):
+        if not len(self) and not len(self.left_out):
             return "the structure is in no slice"
         parts = []
         if self.line is None:
             parts.append("too few slices for a direction: no corrected area")
         for count, what in (
-            (int((self.regions > 1).sum()), "of several regions (all are counted)"),
+            (len(self.left_out), "left out (the structure touches voxels that are not annotated)"),
+            (
+                int((self.regions > 1).sum()),
+                f"of several regions (those within {self.settings.reach_mm:g} mm of the largest are counted)",
+            ),
             (int((self.peak <= 0.5).sum()), "with no value above .5 (measured as they are)"),
         ):
             if count:
@@ -89,26 +96,39 @@ def measure_tube(
     grid: Grid,
     settings: TubeSettings = TubeSettings(),  # noqa: B008 - frozen
     validity: NDArray[np.bool_] | None = None,
+    leave_out: NDArray[np.int64] | None = None,
 ) -> Tube:
     """Measure a structure.
+
+    A slice's area sums the uncut values within `settings.reach_mm` of its largest region, so that it depends neither
+    on the field of view nor on what lies elsewhere; nothing near the structure is cut off.
 
     Args:
         values: (X, Y, Z) in [0, 1]; of any orientation, oblique affines included.
         grid: of the voxels; slices run along the axis nearest to world z.
         settings: see `TubeSettings`.
-        validity: (X, Y, Z), false where not annotated: a slice of the structure with such a voxel in it is left out.
+        validity: (X, Y, Z), false where not annotated: values there count as 0.
+        leave_out: numbers of slices that are not measured, such as `left_out` of the reference's tube. None: those in
+            which the largest region touches (by edge or corner, within the slice) a voxel that is not annotated.
     """
     frame = SliceFrame.of(grid)
     stack = frame.stack(values)
+    known = None if validity is None else frame.stack(validity)
+    if known is not None:
+        stack = np.where(known, stack, np.float32(0))
     if settings.values == "binary":
         stack = stack > 0.5
     peaks = stack.max(axis=(1, 2), initial=0).astype(np.float64)
-    found = peaks >= PRESENT
-    if validity is not None:
-        unknown = ~frame.stack(validity)
-        found &= ~(unknown & (stack >= PRESENT)).any(axis=(1, 2)) & ~unknown.all(axis=(1, 2))
-    slices = np.flatnonzero(found)
-    sections = [_Section.of(frame, int(k), stack[k], float(peaks[k])) for k in slices]
+    present = np.flatnonzero(peaks >= PRESENT)
+    cut = [_Section.of(frame, int(k), stack[k], float(peaks[k]), settings.reach_mm) for k in present]
+    if leave_out is not None:
+        out = np.isin(present, leave_out)
+    elif known is not None:
+        out = np.array([s.touches(~known[k]) for k, s in zip(present, cut, strict=True)], dtype=bool)
+    else:
+        out = np.zeros(len(present), dtype=bool)
+    slices = present[~out]
+    sections = [s for s, dropped in zip(cut, out, strict=True) if not dropped]
     heights = slices * frame.spacing_mm
     end = np.zeros(len(slices), dtype=bool)
     if settings.drop_ends:
@@ -142,12 +162,16 @@ def measure_tube(
         peak=peaks[slices],
         end=end,
         line=line,
+        left_out=present[out],
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Section:
-    """One slice: sum of all values, and centre and pixels of the largest region."""
+    """One slice: sum of the values near the largest region, and centre and pixels of that region.
+
+    corner: of the box in the slice that `core`, the largest region at half of the largest value, is given in.
+    """
 
     sum: float
     regions: int
@@ -155,10 +179,13 @@ class _Section:
     places: Floats
     weights: Floats
     solidity: float
+    corner: NDArray[np.int64]
+    core: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, frame: SliceFrame, number: int, image: NDArray[np.generic], peak: float) -> _Section:
-        total = float(image.sum(dtype=np.float64))
+    def of(
+        cls, frame: SliceFrame, number: int, image: NDArray[np.generic], peak: float, reach_mm: float
+    ) -> _Section:
         # Work in the box of what is there; background of soft maps is cut off for the shape, not for the sum.
         keep = image > _TAIL * peak
         rows, columns = np.flatnonzero(keep.any(1)), np.flatnonzero(keep.any(0))
@@ -168,18 +195,54 @@ class _Section:
         labels, regions = ndimage.label(part > peak / 2, structure=np.ones((3, 3)))
         if regions > 1:
             part, labels = _largest(part, labels)
+        core = labels > 0
+        around, near = _near(core, corner, image.shape, frame, reach_mm)
+        total = float(image[around].sum(dtype=np.float64, where=near))
+        within = np.zeros(image.shape, dtype=bool)
+        within[around] = near
+        part = np.where(within[box], part, 0.0)
         pixels = np.argwhere(part > 0)
         weights = part[tuple(pixels.T)]
         voxels = frame.voxels(np.full(len(pixels), number), pixels + corner)
         world = frame.grid.world(voxels)
         centre = np.average(world, axis=0, weights=weights)
         places = (world - centre) @ np.stack([frame.right, frame.anterior], axis=-1)
-        return cls(total, regions, centre, places, weights, solidity_of(labels > 0))
+        return cls(total, regions, centre, places, weights, solidity_of(core), corner, core)
+
+    def touches(self, unknown: NDArray[np.bool_]) -> bool:
+        """Whether the largest region lies beside (by edge or corner) a pixel of `unknown`, the whole slice's."""
+        whole = np.zeros(unknown.shape, dtype=bool)
+        (top, left), (rows, columns) = self.corner, self.core.shape
+        whole[top : top + rows, left : left + columns] = self.core
+        return bool((ndimage.binary_dilation(whole, np.ones((3, 3))) & unknown).any())
 
     def ellipse(self, slopes: Floats) -> Ellipse:
         if not np.isfinite(slopes).all():
             return Ellipse(np.nan, np.nan, np.nan, np.nan)
         return ellipse_of(self.places, self.weights, slopes)
+
+
+def _near(
+    core: NDArray[np.bool_],
+    corner: NDArray[np.int64],
+    shape: tuple[int, ...],
+    frame: SliceFrame,
+    reach_mm: float,
+) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+    """The box of a slice that holds all within `reach_mm` of a region, and which of its pixels do.
+
+    Distances are between centres of pixels, with their edges (from the affine) as steps.
+    """
+    edges = np.delete(np.linalg.norm(frame.grid.matrix[:3, :3], axis=0), frame.axis)
+    margin = np.ceil(reach_mm / edges).astype(np.int64)
+    first = np.array([np.flatnonzero(core.any(1))[0], np.flatnonzero(core.any(0))[0]]) + corner
+    last = np.array([np.flatnonzero(core.any(1))[-1], np.flatnonzero(core.any(0))[-1]]) + corner
+    low, high = np.maximum(first - margin, 0), np.minimum(last + margin + 1, shape)
+    away = np.ones(high - low, dtype=bool)
+    rows, columns = np.nonzero(core)
+    away[rows + corner[0] - low[0], columns + corner[1] - low[1]] = False
+    near = ndimage.distance_transform_edt(away, sampling=edges) <= reach_mm
+    return (slice(low[0], high[0]), slice(low[1], high[1])), near
 
 
 def _largest(part: Floats, labels: NDArray[np.int32]) -> tuple[Floats, NDArray[np.int32]]:

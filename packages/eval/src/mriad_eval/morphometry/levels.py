@@ -235,7 +235,8 @@ def levels_from_map(tube: Tube, values: NDArray[np.float32], levels: NDArray[Any
 class LevelMean:
     """Mean over the slices of a level set. mean, sd: NaN if undefined (sd with n, as SCT's). n: slices used.
 
-    note: why there is no mean; empty if there is.
+    note: why there is no mean; empty if there is. slices: numbers of the slices that the mean is over, () without
+    one; those that were filled with 0 are not among them.
     """
 
     levels: LevelSet
@@ -243,15 +244,30 @@ class LevelMean:
     sd: float
     n: int
     note: str = ""
+    slices: tuple[int, ...] = ()
 
 
 def level_mean(
-    tube: Tube, levels: NDArray[np.int64], wanted: LevelSet, column: Floats, min_slices: int = 2
+    tube: Tube,
+    levels: NDArray[np.int64],
+    wanted: LevelSet,
+    column: Floats,
+    min_slices: int = 2,
+    expected: Sequence[int] = (),
 ) -> LevelMean:
     """Average a column of a tube (such as `tube.area_mm2`) over a level set, slices with equal weights.
 
     Ends that the tube dropped and slices that are not finite do not count. There is no mean from fewer than
     `min_slices`, or where a level of the set has no slice at all.
+
+    Args:
+        tube: of the structure.
+        levels: (n,) level of each slice of the tube.
+        wanted: the levels to average over.
+        column: (n,) of the tube.
+        min_slices: fewer slices of the tube's own give no mean.
+        expected: numbers of slices that a reference was averaged over: those that the tube does not have at all count
+            as 0, so that a fragment is no measurement of the whole.
     """
     use = np.isin(levels, wanted.numbers) & ~tube.end & np.isfinite(column)
     missing = [n for n in wanted.numbers if not (use & (levels == n)).any()]
@@ -261,7 +277,10 @@ def level_mean(
     elif n < min_slices:
         note = f"{n} slice{'s' if n != 1 else ''}, {min_slices} needed"
     else:
-        return LevelMean(wanted, float(column[use].mean()), float(column[use].std()), n)
+        lacking = np.setdiff1d(np.asarray(expected, dtype=np.int64), tube.slices)
+        found = np.append(column[use], np.zeros(len(lacking)))
+        slices = tuple(int(k) for k in tube.slices[use])
+        return LevelMean(wanted, float(found.mean()), float(found.std()), n, slices=slices)
     return LevelMean(wanted, float("nan"), float("nan"), n, note)
 
 

@@ -14,12 +14,14 @@ class TubeSettings:
 
     values: "soft", uncut values; "binary", 1 where > .5 (a tie is background). smoothing_mm: ℓ of the centre line.
     drop_ends: so many slices at either end of the structure are not used, since they are cut through by its end
-    (partial volume): neither for the centre line nor for averages.
+    (partial volume): neither for the centre line nor for averages. reach_mm: values of a slice count up to so far
+    from its largest region, so that a faint background does not grow with the field of view.
     """
 
     values: Values = "soft"
     smoothing_mm: float = 5.0
     drop_ends: int = 1
+    reach_mm: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class CsaSettings:
     min_slices: int = 2
     drop_ends: int = 1
     smoothing_mm: float = 5.0
+    reach_mm: float = 10.0
 
     @property
     def tube(self) -> TubeSettings:
         """The part about slices."""
-        return TubeSettings(self.values, self.smoothing_mm, self.drop_ends)
+        return TubeSettings(self.values, self.smoothing_mm, self.drop_ends, self.reach_mm)
