@@ -75,6 +75,10 @@ def mriad_register_commands(register: RegisterCommand) -> None:
     """Commands; their modules are imported when they are run."""
     register("preview", "mriad_eval.preview:preview", "Show augmented samples with label contours.")
     register("evaluate", "mriad_eval.evaluate:evaluate", "Score predictions against references.")
-    register("compare", "mriad_eval.compare_command:compare", "Say which variant is better, and whether by chance.")
-    register("report", "mriad_eval.report_command:report", "One HTML file of a study: verdict, tables and figures.")
+    register(
+        "compare", "mriad_eval.compare_command:compare", "Say which variant is better, and whether by chance."
+    )
+    register(
+        "report", "mriad_eval.report_command:report", "One HTML file of a study: verdict, tables and figures."
+    )
     register("measure", "mriad_eval.measure:measure", "Measure volumes and cross-sectional area.")
