@@ -12,7 +12,7 @@ import torch.distributed as dist
 from mriad.launch.checkpoints import FolderCheckpoints
 from mriad.training.loop import Plan, fit, restore
 from mriad.training.protocols import Shard
-from shapes_setup import DyingLog, KilledError, Memory, build, close, equal, free_port
+from shapes_setup import DyingLog, KilledError, Memory, build, close, equal, free_port, leave
 from torch import nn
 
 HERE = Path(__file__).parent
@@ -78,16 +78,14 @@ def worker(rank: int, port: int, out: str) -> None:
     torch.set_num_threads(1)
     folder = Path(out)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    try:
-        straight = one_run(rank, 2, folder / "straight")
-        for step in KILLED:
-            assert one_run(rank, 2, folder / f"killed{step}", die_at=step) is None
-            dist.barrier()
-        resumed = [one_run(rank, 2, folder / f"killed{step}") for step in KILLED]
-        joint = one_run(rank, 2, folder / "joint", joint=True)
-        torch.save({"straight": straight, "resumed": resumed, "joint": joint}, folder / f"rank{rank}.pt")
-    finally:
-        dist.destroy_process_group()
+    straight = one_run(rank, 2, folder / "straight")
+    for step in KILLED:
+        assert one_run(rank, 2, folder / f"killed{step}", die_at=step) is None
+        dist.barrier()
+    resumed = [one_run(rank, 2, folder / f"killed{step}") for step in KILLED]
+    joint = one_run(rank, 2, folder / "joint", joint=True)
+    torch.save({"straight": straight, "resumed": resumed, "joint": joint}, folder / f"rank{rank}.pt")
+    leave()
 
 
 @pytest.fixture(scope="module")
