@@ -37,9 +37,9 @@ STAND_INS = {
 
 
 def _own_address() -> str:
-    import ray  # not at the top: other tests set what Ray reads when it is imported
-
-    return str(ray.util.get_node_ip_address())
+    """This machine's address as Ray sees it, asked elsewhere: tests of this process set what Ray reads on import."""
+    asked = [sys.executable, "-c", "import ray; print(ray.util.get_node_ip_address())"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=120).stdout.split()[-1]
 
 
 class Slurm:
