@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 THIRDS = {"type": "shapes.thirds"}
+# Trainings of three seconds and twenty checkpoints on any machine: whoever kills in the middle needs one.
+PACED = {
+    "budget": {"steps": 100, "validate_every": 25, "checkpoint_every": 5},
+    "augment": [*setup.JITTER, {"type": "shapes.pause", "seconds": 0.03}],
+}
 
 
 def write(folder: Path, **over: Any) -> Path:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import ablation_processes as processes
 import pytest
-from ablation_setup import THIRDS, write
+from ablation_setup import PACED, THIRDS, write
 from mriad.ablation.load import load_ablation
 from mriad.ablation.plan import make_plan
 from mriad.ablation.run import AblationOptions, run_ablation
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
-BUDGET = {"steps": 400, "validate_every": 100, "checkpoint_every": 20}
 PROGRAMS = Path(sys.executable).parent
 PATIENCE_S = 300
 
@@ -165,7 +164,7 @@ def test_without_the_token_nothing_is_run(cluster: Cluster) -> None:
 def test_submitted_killed_submitted_again(cluster: Cluster, tmp_path: Path) -> None:
     work, runs = tmp_path / "work", tmp_path / "runs"
     work.mkdir()
-    file = write(work, folds=THIRDS, base={"budget": BUDGET})
+    file = write(work, folds=THIRDS, base=PACED)
     submit = ["submit", "--working-dir", str(work)]
     ablate = ["mriad", "ablate", "study.yaml", "--runs", str(runs), "--tracking", cluster.tracking]
 
@@ -173,7 +172,7 @@ def test_submitted_killed_submitted_again(cluster: Cluster, tmp_path: Path) -> N
 
     def there() -> bool:
         assert "failed" not in (said := status(cluster, "first")), said
-        return processes.midway(runs, least=1, most=3)
+        return processes.midway(runs, least=1, most=3) and bool(processes.trainers(runs))
 
     processes.wait_until(there, PATIENCE_S, "the middle of the ablation")
     drivers = cluster.drivers()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ablation_processes as processes
 import pytest
-from ablation_setup import THIRDS, write
+from ablation_setup import PACED, THIRDS, write
 from mriad.ablation.load import load_ablation
 from mriad.ablation.plan import Plan, make_plan
 from mriad.ablation.run import AblationOptions, Outcome, run_ablation
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
-BUDGET = {"steps": 400, "validate_every": 100, "checkpoint_every": 20}
 PATIENCE_S = 240
 
 
@@ -38,7 +37,7 @@ class Straight:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Straight:
     folder = tmp_path_factory.mktemp("straight")
-    file = write(folder, folds=THIRDS, base={"budget": BUDGET})
+    file = write(folder, folds=THIRDS, base=PACED)
     plan = make_plan(load_ablation(file))
     outcome = run_ablation(plan, AblationOptions("inline", runs=folder / "runs", tracking="off"))
     return Straight(plan, outcome, file, processes.tables(folder / "runs"))
@@ -70,7 +69,8 @@ class Command:
 
         def there() -> bool:
             assert process.poll() is None, self.said.read_text()
-            return processes.midway(self.runs, least=1, most=3) and bool(self.training(process.pid))
+            # In its steps, not on its way into or out of them: what dies there was started once more.
+            return processes.midway(self.runs, least=1, most=3) and bool(processes.trainers(self.runs))
 
         processes.wait_until(there, PATIENCE_S, "the middle of the ablation")
         found = processes.descendants(process.pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -105,6 +106,20 @@ class Jitter(Augmenter):
         from mriad_shapes.parts import jitter
 
         return lambda batch, draws: jitter(batch, draws, self.sd)
+
+
+class Pause(Augmenter):
+    """Changes nothing and takes its time, so that tests can meet a training half-way on any machine."""
+
+    type: Literal["shapes.pause"] = "shapes.pause"
+    seconds: float = 0.03
+
+    def build(self, task):
+        def pause(batch, draws):
+            time.sleep(self.seconds)
+            return batch
+
+        return pause
 
 
 class TinyNet(Model):
@@ -254,6 +269,6 @@ class Tally(Comparison):
 
 
 COMPONENTS = [
-    Tally, Blobs, Thirds, Jitter, TinyNet, CrossEntropy, Softmax, Sgd, Overlap, Supervised, Alternating, MeanTeacher,
-    CrossPseudo, DomainNorms,
+    Tally, Blobs, Thirds, Jitter, Pause, TinyNet, CrossEntropy, Softmax, Sgd, Overlap, Supervised, Alternating,
+    MeanTeacher, CrossPseudo, DomainNorms,
 ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""softseg: Towards contrast-agnostic soft segmentation of the spinal cord."""

@@ -1,0 +1,26 @@
+"""What `softseg` offers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mriad.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from mriad.hookspecs import RegisterComponent, RegisterExperiment
+
+MRIAD_API = 1
+
+
+@hookimpl
+def mriad_register_components(register: RegisterComponent) -> None:
+    """Register every component."""
+
+
+@hookimpl
+def mriad_register_experiments(register: RegisterExperiment) -> None:
+    """Register the experiments in `experiments/` and the ablations in `ablations/`, by file name."""
+    for folder in ("experiments", "ablations"):
+        for path in sorted((Path(__file__).parent / folder).glob("*.yaml")):
+            register(path.stem, path)

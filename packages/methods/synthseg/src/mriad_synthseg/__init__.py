@@ -1,0 +1,1 @@
+"""synthseg: A Learning Strategy for Contrast-agnostic MRI Segmentation (MIDL 2020)."""
