@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003 (pydantic reads it)
 from typing import TYPE_CHECKING, Any, Literal
 
 from mriad.errors import ExperimentError
@@ -10,7 +11,6 @@ from pydantic import Field, field_validator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from mriad.ablation.study import Study
 
@@ -39,6 +39,10 @@ class CompareVariants(Comparison):
     tests: list[TestName] = Field(
         ["wilcoxon_holm"],
         description="Wilcoxon's with Holm's or Bonferroni's correction; the others are exploratory.",
+    )
+    reported: Path | None = Field(
+        None,
+        description="CSV file of a publication's figures on its own data, shown in a table apart and never compared.",
     )
     alpha: float = Field(
         0.05, gt=0, lt=0.5, description="Of the corrected p; intervals have level 1 − alpha."
@@ -76,6 +80,7 @@ class CompareVariants(Comparison):
 
         Raises:
             ExperimentError: so.
+            DataError: the table of reported figures cannot be read.
         """
         if self.reference and self.reference not in variants:
             raise ExperimentError(
@@ -83,6 +88,10 @@ class CompareVariants(Comparison):
                 where={"compare.reference": self.reference, "variants": ", ".join(variants)},
                 remedy="name one of them, with its values where a grid multiplies it",
             )
+        if self.reported is not None:
+            from mriad_eval.comparison.reported import read_reported
+
+            read_reported(self.reported)
         if len(variants) < 2:
             raise ExperimentError(
                 "one variant cannot be compared",

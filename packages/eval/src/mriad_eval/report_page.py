@@ -21,6 +21,7 @@ from mriad_eval.comparison.render import (
     rank_cells,
     test_cells,
 )
+from mriad_eval.comparison.reported import NOTE, reported_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,6 +85,7 @@ def write_report(
         tables=_tables(table, result),
         figures=[_figure(figure) for figure in figures],
         exploratory=[] if result is None else _exploratory(result),
+        reported=None if result is None else _reported(result),
         missing=[(t.text(), t.status, t.error) for t in table.missing()],
         cases=_cases(table, name, structure, against),
     )
@@ -144,6 +146,11 @@ def _exploratory(result: ComparisonResult) -> list[dict[str, Any]]:
     if result.exploratory.tests:
         found.append(_table("Other tests of the primary metric", test_cells(result)))
     return found
+
+
+def _reported(result: ComparisonResult) -> dict[str, Any] | None:
+    rows = result.question.reported
+    return _table("From the publication", reported_cells(rows), NOTE) if rows else None
 
 
 def _single(table: TrialTable) -> Cells:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mriad_eval.comparison.render import write_files
+from mriad_eval.comparison.reported import read_reported
 from mriad_eval.comparison.run_folders import table_of_study
 from mriad_eval.comparison.study import Question, compare
 from mriad_eval.report_page import write_report
@@ -57,6 +58,7 @@ def question_of(asked: CompareVariants, table: TrialTable) -> Question:
         correction="bonferroni" if "wilcoxon_bonferroni" in asked.tests else "holm",
         alpha=asked.alpha,
         tests=tuple(name for name in asked.tests if not name.startswith("wilcoxon")),
+        reported=() if asked.reported is None else read_reported(asked.reported),
     )
 
 

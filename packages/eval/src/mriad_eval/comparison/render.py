@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mriad.atomic import atomic_file
 
+from mriad_eval.comparison.reported import HEADING, NOTE, reported_cells
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -179,6 +181,15 @@ def markdown(result: ComparisonResult) -> str:
     if result.exploratory.tests:
         parts += ["", "## Exploratory: other tests of the primary metric", ""]
         parts += ["Uncorrected; nothing here is claimed.", "", *_markdown_table(test_cells(result))]
+    if result.question.reported:
+        parts += [
+            "",
+            f"## {HEADING}",
+            "",
+            *_markdown_table(reported_cells(result.question.reported)),
+            "",
+            NOTE,
+        ]
     return "\n".join(parts) + "\n"
 
 

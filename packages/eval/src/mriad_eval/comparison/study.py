@@ -36,7 +36,8 @@ class Question:
 
     primary: "dice", or "dice/cord" for one structure. reference: the variant that the others are held against; "" is
     the first. metrics: others, exploratory; () is all that there are. against: name of the labels measured against,
-    "" where there is one (or truth). tests: exploratory ones by name, see `exploratory.TESTS`.
+    "" where there is one (or truth). tests: exploratory ones by name, see `exploratory.TESTS`. reported: figures of a
+    publication, from `reported.read_reported`; they are shown and enter nothing.
     """
 
     primary: str
@@ -46,6 +47,7 @@ class Question:
     correction: Correction = "holm"
     alpha: float = 0.05
     tests: tuple[str, ...] = ()
+    reported: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
