@@ -97,6 +97,14 @@ def test_dense_sigmoid_agrees_with_monai():
     torch.testing.assert_close(ours(logits, soft), oracle(logits, soft))
 
 
+def test_dice_of_raw_outputs_takes_them_as_probabilities():
+    monai = pytest.importorskip("monai.losses")
+    _, p = inputs("sigmoid", "soft", seed=1)
+    _, soft = inputs("sigmoid", "soft")
+    ours = Dice(link="raw").build(task_of("raw"))
+    torch.testing.assert_close(ours(p, soft), monai.DiceLoss(smooth_nr=1e-5, smooth_dr=1e-5)(p, soft))
+
+
 def test_dense_entropy_and_mse_agree_with_torch():
     logits, index = inputs("softmax", "hard")
     ours = CrossEntropy().build(task_of("softmax"))

@@ -245,6 +245,13 @@ class Head(Component):
         """Whether the value at a voxel depends on that voxel alone, so that slabs may be finished one by one."""
         return True
 
+    def facts(self, raw: Tensor) -> Mapping[str, Sequence[float]]:
+        """Numbers of a case's stitched raw outputs (O, *D), by name, one a structure; asked where not voxelwise.
+
+        They stand in the table of the evaluation as measurements (no direction) beside the metrics.
+        """
+        return {}
+
 
 class Prediction(Protocol):
     """Probabilities (S, X, Y, Z) float32 on the case's own grid."""

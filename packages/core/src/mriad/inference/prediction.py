@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,13 +28,14 @@ class CasePrediction:
 
     `probabilities` of a large scan is a memory map of a temporary file that goes when the prediction does.
     `exclusive`: structures exclude each other, and background has what they leave (softmax); otherwise each
-    structure stands for itself.
+    structure stands for itself. `facts`: what the head says of the raw outputs, by name, one number a structure.
     """
 
     probabilities: NDArray[np.float32]
     grid: Grid
     label_set: LabelSet
     exclusive: bool = False
+    facts: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def slabs(self) -> Iterator[Slab]:
         """The probabilities piece by piece, each piece a copy."""
@@ -47,17 +48,21 @@ class CasePrediction:
 
 @dataclass(frozen=True, eq=False)
 class PredictionStream:
-    """A prediction that is made while its slabs are taken, once; nothing of it is kept."""
+    """A prediction that is made while its slabs are taken, once; nothing of it is kept.
+
+    `facts` is complete once the slabs are taken.
+    """
 
     slabs: Iterator[Slab]
     grid: Grid
     label_set: LabelSet
     exclusive: bool
+    facts: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def collect(self) -> CasePrediction:
         """Take all slabs and put them together."""
         whole = collect(self.slabs, len(self.label_set), self.grid.shape)
-        return CasePrediction(whole, self.grid, self.label_set, self.exclusive)
+        return CasePrediction(whole, self.grid, self.label_set, self.exclusive, dict(self.facts))
 
     def hard(self) -> NDArray[np.integer[Any]]:
         """Take all slabs and keep only label values (X, Y, Z); see `harden`."""

@@ -112,15 +112,24 @@ class Segmenter:
         domain = self._domain(domain or sample.domain)
         label_set = self.task.label_set(domain)
         grid = native or sample.grid
-        slabs = to_native(self.working(sample, domain, on_window), len(label_set), sample.grid, grid)
+        facts: dict[str, Sequence[float]] = {}
+        working = self.working(sample, domain, on_window, facts)
+        slabs = to_native(working, len(label_set), sample.grid, grid)
         if finish:
             slabs = finished(slabs, self.predict.low_cut, self.predict.postprocess, grid, label_set)
-        return PredictionStream(slabs, grid, label_set, self.exclusive)
+        return PredictionStream(slabs, grid, label_set, self.exclusive, facts)
 
-    def working(self, sample: Sample, domain: str, on_window: OnWindow | None = None) -> Iterator[Slab]:
+    def working(
+        self,
+        sample: Sample,
+        domain: str,
+        on_window: OnWindow | None = None,
+        facts: dict[str, Sequence[float]] | None = None,
+    ) -> Iterator[Slab]:
         """Probabilities (S, X, Y, Z) of the stitched volume on the sample's grid, in slabs.
 
-        A head that is not voxelwise gets the whole stitched volume; only then is all of it held.
+        A head that is not voxelwise gets the whole stitched volume; only then is all of it held, and what the head
+        says of it goes into `facts`.
         """
         outputs = self.task.outputs(domain)
         head = self.predict.head.build(self.task)
@@ -131,6 +140,8 @@ class Segmenter:
                 yield Slab(slab.axis, slab.start, head(slab.values))
             return
         whole = torch.from_numpy(collect(raw, outputs, sample.grid.shape, in_memory=2**62))
+        if facts is not None:
+            facts.update(self.predict.head.facts(whole))
         probabilities = head(whole)
         del whole
         yield from slabs_of_array(probabilities.numpy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,7 +203,7 @@ def _measure(
     kept = found.probabilities[0] if len(found.label_set) == 1 else found.probabilities
     write_like(target, kept, found.grid, "uint8_scaled", overwrite=True)
     asked = experiment.evaluate
-    return score_case(
+    rows = score_case(
         found.probabilities,
         found.grid,
         Reference.of_sample(sample, name).with_case(case, metrics),
@@ -211,3 +212,29 @@ def _measure(
         at_levels=asked.at.levels,
         empty=EmptyPolicy(asked.empty, asked.both_empty),
     )
+    return rows + fact_rows(case, name, found.label_set, getattr(found, "facts", {}))
+
+
+def fact_rows(
+    case: Case, reference: str, label_set: LabelSet, facts: Mapping[str, Sequence[float]]
+) -> list[Row]:
+    """What a head says of a case's raw outputs, as measurements: no unit, no direction, nothing to miss."""
+    from mriad.evaluation import Row
+
+    return [
+        Row(
+            case=case.id,
+            person=case.person or case.id,
+            contrast=case.contrast,
+            domain=case.domain,
+            structure=structure,
+            metric=key,
+            value=float(value),
+            unit="",
+            direction="none",
+            worst=math.nan,
+            reference=reference,
+        )
+        for key, values in facts.items()
+        for structure, value in zip(label_set.names, values, strict=True)
+    ]

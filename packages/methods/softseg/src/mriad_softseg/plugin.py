@@ -16,6 +16,18 @@ MRIAD_API = 1
 @hookimpl
 def mriad_register_components(register: RegisterComponent) -> None:
     """Register every component."""
+    from mriad_softseg import heads, losses
+
+    for component in (
+        heads.NormReLU,
+        heads.Clamp,
+        heads.RobustMaximum,
+        losses.AdaptiveWing,
+        losses.NormReLUInLoss,
+        losses.LiteralDiceCE,
+        losses.LiteralDeepSupervision,
+    ):
+        register(component)
 
 
 @hookimpl

@@ -28,8 +28,14 @@ def _check_link(task: Task, name: str, link: Link) -> None:
         )
 
 
-class _VoxelLoss:
-    """Checks shapes, hides what the weight hides, leaves autocast; `values` gives (B,)."""
+class VoxelLoss:
+    """What losses of a prediction share; a method's own loss subclasses it and writes `values`.
+
+    Checks shapes, hides what the weight hides, leaves autocast, takes the mean over samples.
+
+    Raises:
+        ExperimentError: the loss reads outputs differently than the head.
+    """
 
     def __init__(self, task: Task, name: str, link: Link) -> None:
         _check_link(task, name, link)
@@ -39,6 +45,7 @@ class _VoxelLoss:
     def __call__(
         self, prediction: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """Return the mean over samples of `values`, ()."""
         self._check(prediction, target, weight)
         with torch.autocast(prediction.device.type, enabled=False):
             real = torch.float64 if prediction.dtype == torch.float64 else torch.float32
@@ -92,7 +99,7 @@ def _total(x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     return (x if weight is None else x * weight).flatten(2).sum(-1)
 
 
-def _voxel_mean(x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+def voxel_mean(x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     """Weighted mean of (B, 1, *D) over space: (B,); 0 for a sample without a visible voxel."""
     if weight is None:
         return x.flatten(1).mean(-1)
@@ -100,7 +107,7 @@ def _voxel_mean(x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     return _total(x, weight)[:, 0] / torch.where(visible > 0, visible, 1)
 
 
-class OverlapAndEntropy(_VoxelLoss):
+class OverlapAndEntropy(VoxelLoss):
     """`dice_weight·(1 − Dice) + ce_weight·CE`; both share the softmax, and a factor of 0 skips its part."""
 
     def __init__(
@@ -126,6 +133,8 @@ class OverlapAndEntropy(_VoxelLoss):
         if self.link == "softmax":
             log_p = F.log_softmax(prediction, dim=1)
             probability = log_p.exp()[:, 1:] if self.dice_weight else log_p
+        elif self.link == "raw":
+            probability = prediction
         else:
             probability = prediction.sigmoid() if self.dice_weight else prediction
         value = prediction.new_zeros(len(prediction))
@@ -134,7 +143,7 @@ class OverlapAndEntropy(_VoxelLoss):
                 entropy = _soft_entropy(log_p, target) if soft else -log_p.gather(1, index)
             else:
                 entropy = _binary_entropy(prediction, target if soft else index)
-            value = value + self.ce_weight * _voxel_mean(entropy, weight)
+            value = value + self.ce_weight * voxel_mean(entropy, weight)
         if self.dice_weight:
             value = value + self.dice_weight * (
                 1 - self._dice(probability, target if soft else index, weight)
@@ -178,7 +187,7 @@ def _binary_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return (F.softplus(logits).sum(1, keepdim=True) - linear) / structures
 
 
-class MeanSquaredError(_VoxelLoss):
+class MeanSquaredError(VoxelLoss):
     """Mean of (p − g)² over structures and visible voxels of each sample."""
 
     def values(
@@ -187,9 +196,9 @@ class MeanSquaredError(_VoxelLoss):
         """The loss of each sample, (B,)."""
         p = prediction.sigmoid() if self.link == "sigmoid" else prediction
         if target.is_floating_point():
-            return _voxel_mean((p - target).square().mean(1, keepdim=True), weight)
+            return voxel_mean((p - target).square().mean(1, keepdim=True), weight)
         # Σ_s (p_s − [target is s])² = Σ_s p_s² − 2 p_target + 1 where there is a target.
         index = target.long()
         chosen = p.gather(1, (index - 1).clamp_min(0))
         extra = torch.where(index > 0, 1 - 2 * chosen, 0)
-        return _voxel_mean((p.square().sum(1, keepdim=True) + extra) / p.shape[1], weight)
+        return voxel_mean((p.square().sum(1, keepdim=True) + extra) / p.shape[1], weight)

@@ -84,7 +84,9 @@ class Dice(Loss):
     """
 
     type: Literal["standard.dice"] = "standard.dice"
-    link_: Literal["softmax", "sigmoid"] = Field("softmax", alias="link", description="softmax or sigmoid.")
+    link_: Literal["softmax", "sigmoid", "raw"] = Field(
+        "softmax", alias="link", description="softmax, sigmoid, or raw: outputs are the probabilities."
+    )
     form: DiceForm = Field("linear", description="linear, or squared, which is exact for soft targets.")
     smooth: float = Field(1e-5, gt=0, description="ε, in voxels.")
 
