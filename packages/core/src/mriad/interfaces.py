@@ -356,6 +356,9 @@ class Stage(Component):
     references: ClassVar[tuple[str, ...]] = ("after", "with_", "data", "from_", "cases")
     version: ClassVar[int] = 1
     makes: ClassVar[ArtefactKind] = "table"
+    reads_unlearned: ClassVar[bool] = False
+    """Whether the result also holds something of cases that neither train nor validate (labels that are tested
+    against), so that their voxels count for the fingerprint."""
     accepts: ClassVar[Mapping[str, tuple[ArtefactKind, ...]]] = {
         "with_": ("predictor",),
         "data": ("dataset",),

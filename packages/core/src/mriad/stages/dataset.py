@@ -35,7 +35,7 @@ def write_dataset(folder: Path, cases: Sequence[Case], label_set: LabelSet) -> P
     """Write the manifest of cases whose voxels are all in files; return its path.
 
     Files below `folder` are named relative to it, so that the runs folder can be moved; others absolutely.
-    The manifest is written last: a folder that has one is whole.
+    Annotations that are files are kept. The manifest is written last: a folder that has one is whole.
 
     Raises:
         TypeError: a source is not a file (see `as_file`).
@@ -47,7 +47,7 @@ def write_dataset(folder: Path, cases: Sequence[Case], label_set: LabelSet) -> P
         path.write_text(json.dumps({"structures": structures, "ignore": list(label_set.ignore)}), "utf-8")
     rows = [_row(case, folder.resolve()) for case in cases]
     found = {column for row in rows for column in row} - set(PLAIN)
-    order = ("image", "label", "kind", "validity", "confidence", "annotated", "number")
+    order = ("image", "label", "kind", "validity", "confidence", "annotated", "annotation", "number")
     columns = sorted(found, key=lambda c: (order.index(c.partition(":")[0]), c))
     with (
         atomic_file(folder / MANIFEST) as path,
@@ -86,6 +86,11 @@ def _row(case: Case, folder: Path) -> dict[str, str]:
             row[f"confidence:{name}"] = _place(label.confidence, folder)
         if label.annotated is not None:
             row[f"annotated:{name}"] = "; ".join(label.annotated)
+    for name, source in case.annotations.items():
+        if isinstance(
+            source, FileSource
+        ):  # one that is generated is made anew by the data set that knows how
+            row[f"annotation:{name}"] = _place(source, folder)
     return row | {f"number:{key}": repr(float(value)) for key, value in case.numbers.items()}
 
 

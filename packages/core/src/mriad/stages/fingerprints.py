@@ -30,6 +30,7 @@ class DataIdentity:
 
     data: fingerprint of the voxels that training and validation may see. training, validation: case ids of
     the fold. test: fingerprint of the test cases; only stages that make a table (they measure) depend on it.
+    unlearned: of all cases that neither train nor validate; for stages that say `reads_unlearned`.
     cases: persons and voxels under "training", "validation" and "test", to find leaks between stages.
     held_out: contrasts and domains that nothing may learn from. aliases: other names of persons.
     """
@@ -41,6 +42,7 @@ class DataIdentity:
     cases: Mapping[str, tuple[Seen, ...]] = dataclasses.field(default_factory=dict)
     held_out: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unlearned: str = ""
 
 
 def identify(experiment: Experiment) -> DataIdentity:
@@ -58,12 +60,15 @@ def identify(experiment: Experiment) -> DataIdentity:
     training, validation, test = (tuple(split.get(s, ())) for s in ("train", "validation", "test"))
     seen, unseen = {*training, *validation}, set(test)
     of_id = {case.id: case for case in index}
+    tested = index.select(lambda case: case.id in unseen).fingerprint
+    rest = len(of_id) > len(seen) + len(unseen)
     sides = {"training": training, "validation": validation, "test": test}
     return DataIdentity(
         data=index.select(lambda case: case.id in seen).fingerprint,
         training=training,
         validation=validation,
-        test=index.select(lambda case: case.id in unseen).fingerprint,
+        test=tested,
+        unlearned=index.select(lambda case: case.id not in seen).fingerprint if rest else tested,
         cases={side: Seen.of(of_id[c] for c in ids) for side, ids in sides.items()},
         held_out=held_out,
         aliases=index.aliases,
@@ -127,6 +132,7 @@ def node_fingerprint(node: Node, identity: DataIdentity, upstream: Mapping[str, 
             "training": list(identity.training),
             "validation": list(identity.validation),
             "test": identity.test if node.kind == "table" else "",
+            **({"unlearned": identity.unlearned} if node.stage.reads_unlearned else {}),
             "split_seed": experiment.seed,
             "seed": node.seed,
             "fold": experiment.fold,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from mriad.stages.artefact import Artefact
 if TYPE_CHECKING:
     from mriad.experiment.model import Experiment
     from mriad.stages.artefact import ArtefactKind, StageContext
-    from mriad.vocabulary import CaseIndex
+    from mriad.vocabulary import Case, CaseIndex
 
 OVERRIDES = "The experiment's section, for this stage alone: another `type` replaces, all else merges."
 SECTIONS = (
@@ -144,7 +145,8 @@ def index_of(experiment: Experiment, datasets: tuple[str, ...] = (), labels: str
     Args:
         experiment: names the data set.
         datasets: folders of data set artefacts, used instead of it.
-        labels: folder of a data set artefact whose labels are added to the cases of the same id.
+        labels: folder of a data set artefact whose labels are added to the cases of the same id; its annotations
+            too, where a case has none of that name.
 
     Raises:
         DataError: an artefact has no manifest, or its labels fit no case.
@@ -167,7 +169,10 @@ def index_of(experiment: Experiment, datasets: tuple[str, ...] = (), labels: str
         raise DataError(
             "the labels of an earlier stage belong to no case of the data set", where={"stage": labels}
         )
-    return Index(
-        [case.with_labels(**made[case.id].labels) if case.id in made else case for case in index],
-        index.label_set,
-    )
+    return Index([_with_made(case, made.get(case.id)) for case in index], index.label_set)
+
+
+def _with_made(case: Case, made: Case | None) -> Case:
+    if made is None:
+        return case
+    return replace(case.with_labels(**made.labels), annotations={**made.annotations, **case.annotations})

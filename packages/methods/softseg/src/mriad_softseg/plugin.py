@@ -16,7 +16,7 @@ MRIAD_API = 1
 @hookimpl
 def mriad_register_components(register: RegisterComponent) -> None:
     """Register every component."""
-    from mriad_softseg import heads, losses
+    from mriad_softseg import heads, losses, soft_ground_truth
 
     for component in (
         heads.NormReLU,
@@ -26,6 +26,7 @@ def mriad_register_components(register: RegisterComponent) -> None:
         losses.NormReLUInLoss,
         losses.LiteralDiceCE,
         losses.LiteralDeepSupervision,
+        soft_ground_truth.SoftGroundTruth,
     ):
         register(component)
 
