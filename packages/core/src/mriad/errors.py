@@ -27,7 +27,8 @@ class MriadError(Exception):
         lines = [self.what]
         rows = {**self.where, **({"try": self.remedy} if self.remedy else {})}
         width = max((len(key) for key in rows), default=0)
-        lines += [f"  {key:<{width}}  {value}" for key, value in rows.items()]
+        below = "\n" + " " * (width + 4)  # what takes several lines stays in its column
+        lines += [f"  {key:<{width}}  {str(value).replace(chr(10), below)}" for key, value in rows.items()]
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:  # keyword-only arguments do not pickle by themselves

@@ -264,8 +264,26 @@ def find_model(name_or_path: Path | str, runs: Path | str | None = None) -> Path
     raise CheckpointError(
         f"there is no model '{text}'",
         where={"looked in": models_folder(runs), "models there": ", ".join(known) or "none"},
-        remedy=f"mriad model import FILE{SUFFIX}, or train one: mriad train EXPERIMENT.yaml",
+        remedy=_how_to_get(text),
     )
+
+
+def _how_to_get(name: str) -> str:
+    """The lines that import or train a model; for a method's name those of the method."""
+    from mriad.registry import registry
+
+    found = registry()
+    own = [experiment for experiment in found.experiments if experiment.startswith(f"{name}:")]
+    if not own:
+        return f"mriad model import FILE{SUFFIX}, or train one: mriad train EXPERIMENT.yaml"
+    lines = [
+        f"'{name}' is a method, and no weights ship with mriad. Do one of these:",
+        f"mriad train {own[0]}, then mriad predict SCAN --model RUN   (experiments: {', '.join(own)})",
+        f"mriad model import FILE{SUFFIX} --name {name}   (a model that someone exported)",
+    ]
+    if name in found.commands:
+        lines.append(found.commands[name].help)
+    return "\n".join(lines)
 
 
 def imported_model(name: str, runs: Path | str | None = None) -> Path | None:

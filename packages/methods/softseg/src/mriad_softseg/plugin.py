@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mriad.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from mriad.hookspecs import RegisterComponent, RegisterExperiment
+    from mriad.hookspecs import RegisterCommand, RegisterComponent, RegisterExperiment
 
 MRIAD_API = 1
 
@@ -37,3 +37,13 @@ def mriad_register_experiments(register: RegisterExperiment) -> None:
     for folder in ("experiments", "ablations"):
         for path in sorted((Path(__file__).parent / folder).glob("*.yaml")):
             register(path.stem, path)
+
+
+@hookimpl
+def mriad_register_commands(register: RegisterCommand) -> None:
+    """`mriad softseg`; its module is imported when it is run."""
+    register(
+        "softseg",
+        "mriad_softseg.commands:app",
+        "Make a model of the public spinal cord checkpoint: mriad softseg import FILE --licence NAME.",
+    )
