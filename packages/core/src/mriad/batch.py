@@ -110,16 +110,21 @@ class Draws:
         rows = [np.asarray(g.integers(low, high, tuple(size))) for g in self._numpy]
         return torch.from_numpy(np.stack(rows)).to(self._device)
 
-    def noise(self, shape: Sequence[int]) -> Tensor:
-        """(B, *shape) standard normal float32, drawn on the device: for fields and noise."""
+    def noise(self, shape: Sequence[int], rows: Sequence[int] | None = None) -> Tensor:
+        """(B, *shape) standard normal float32, drawn on the device: for fields and noise.
+
+        With `rows` only these samples draw, (len(rows), *shape): a sample that needs none costs nothing, and
+        what another one draws later does not depend on it.
+        """
         if self._dense is None:
             self._dense = []
             for key in self._keys:
                 generator = torch.Generator(self._device)
                 generator.manual_seed(sample_key(key, self._tag, 0, "dense"))
                 self._dense.append(generator)
-        rows = [torch.randn(tuple(shape), generator=g, device=self._device) for g in self._dense]
-        return torch.stack(rows)
+        drawing = self._dense if rows is None else [self._dense[row] for row in rows]
+        fields = [torch.randn(tuple(shape), generator=g, device=self._device) for g in drawing]
+        return torch.stack(fields)
 
     def _stack(self, rows: list[np.ndarray | float]) -> Tensor:
         array = np.stack([np.asarray(row, dtype=np.float32) for row in rows])

@@ -9,23 +9,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mriad_softseg.augment import Augment, LiteralAugment, MonaiChain
     from mriad_softseg.heads import Clamp, NormReLU, RobustMaximum
     from mriad_softseg.losses import AdaptiveWing, LiteralDeepSupervision, LiteralDiceCE, NormReLUInLoss
 
 _HOMES = {
     "AdaptiveWing": "losses",
+    "Augment": "augment",
     "Clamp": "heads",
+    "LiteralAugment": "augment",
     "LiteralDeepSupervision": "losses",
     "LiteralDiceCE": "losses",
+    "MonaiChain": "augment",
     "NormReLU": "heads",
     "NormReLUInLoss": "losses",
     "RobustMaximum": "heads",
 }
 __all__ = [
     "AdaptiveWing",
+    "Augment",
     "Clamp",
+    "LiteralAugment",
     "LiteralDeepSupervision",
     "LiteralDiceCE",
+    "MonaiChain",
     "NormReLU",
     "NormReLUInLoss",
     "RobustMaximum",

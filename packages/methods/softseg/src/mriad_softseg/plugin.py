@@ -16,9 +16,12 @@ MRIAD_API = 1
 @hookimpl
 def mriad_register_components(register: RegisterComponent) -> None:
     """Register every component."""
-    from mriad_softseg import heads, losses, soft_ground_truth
+    from mriad_softseg import augment, heads, losses, soft_ground_truth
 
     for component in (
+        augment.Augment,
+        augment.LiteralAugment,
+        augment.MonaiChain,
         heads.NormReLU,
         heads.Clamp,
         heads.RobustMaximum,
