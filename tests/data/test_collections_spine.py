@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from mriad.errors import DataError
+from mriad.errors import DataError, SplitError
+from mriad.experiment.load import load
 from mriad.preparation import load_sample
 from mriad_data.collections import SpineExternal, SpineGeneric
+from mriad_data.collections.spines import read_persons
+from mriad_data.manifest import read_yaml
+from mriad_data.splits import PublishedSplit
+from mriad_data.splits.published import SPINE_GENERIC
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,6 +105,77 @@ def test_spine_generic_takes_the_persons_of_a_published_list(spine, ending):
     assert "sub-x8, sub-x9" in text
     path.write_text(json.dumps({"train": []}))
     assert "names nobody" in faults(SpineGeneric(root=spine, persons_of=path))
+
+
+def test_the_papers_persons_are_243_of_267_and_24_are_left_out_for_a_reason():
+    content = read_yaml(SPINE_GENERIC)
+    sides = {side: set(content[side]) for side in ("train", "val", "test")}
+    assert {side: len(names) for side, names in sides.items()} == {"train": 145, "val": 49, "test": 49}
+    assert len(set.union(*sides.values())) == 243
+    assert len(content["excluded"]) == 267 - 243
+    assert not set(content["excluded"]) & set.union(*sides.values())
+    assert all(content["excluded"].values())
+    # The reasons name whole sites without one of the contrasts.
+    assert {f"sub-beijingVerio0{n}" for n in range(1, 5)} <= set(content["excluded"])
+    assert read_persons(SPINE_GENERIC) == set.union(*sides.values())
+
+
+@pytest.fixture
+def whole_spine(tmp_path):
+    """All 267 persons, T2w alone."""
+    content = read_yaml(SPINE_GENERIC)
+    persons = [*content["train"], *content["val"], *content["test"], *content["excluded"]]
+    for person in persons:
+        name = f"anat/{person}_T2w"
+        touch(
+            tmp_path,
+            f"{person}/{name}.nii.gz",
+            f"derivatives/labels/{person}/{name}_label-SC_seg.nii.gz",
+        )
+    return tmp_path
+
+
+def test_the_papers_split_is_there_by_name(whole_spine):
+    dataset = SpineGeneric(root=whole_spine, contrasts=["T2w"], persons_of="paper", complete=True)
+    index = dataset.build()
+    assert len(index.persons) == 243
+    split = PublishedSplit(of="spine_generic")
+    sides = split.build(index, 0, 0)
+    assert {side: len(ids) for side, ids in sides.items()} == {"train": 145, "validation": 49, "test": 49}
+    assert "sub-amu02_T2w" in sides["test"]
+    assert split.folds_of(index) == 1
+
+    everybody = SpineGeneric(root=whole_spine, contrasts=["T2w"], complete=True).build()
+    assert len(everybody.persons) == 267
+    with pytest.raises(SplitError, match="does not name every case"):
+        split.build(everybody, 0, 0)
+    assert PublishedSplit(of="spine_generic", others="leave_out").build(everybody, 0, 0) == sides
+
+    shutil.rmtree(whole_spine / "sub-amu02")
+    text = faults(dataset)
+    assert "1 of 243 listed persons are not in spine-generic" in text
+    assert "sub-amu02" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("paper", "paper"), ("./paper", "paper"), ("own.yaml", "own.yaml")]
+)
+def test_in_an_experiment_paper_is_a_word_and_anything_else_a_file(tmp_path, text, meant):
+    raw = {
+        "name": "spine",
+        "data": {
+            "dataset": {"type": "data.spine_generic", "root": "spine", "persons_of": text},
+            "labels": "hard",
+            "split": {"type": "data.published_split", "of": "spine_generic"},
+        },
+        "model": {"type": "standard.plain_unet", "features": [2, 4]},
+        "loss": {"type": "standard.dice_ce"},
+        "stages": {"train": {"type": "core.train"}},
+    }
+    (tmp_path / "experiment.yaml").write_text(json.dumps(raw))
+    dataset = load(str(tmp_path / "experiment.yaml")).data.dataset
+    assert dataset.persons_of == ("paper" if text == "paper" else tmp_path / meant)
+    assert dataset.root == tmp_path / "spine"
 
 
 def test_spine_generic_names_all_that_is_missing(spine):

@@ -70,6 +70,7 @@ def mriad_register_components(register: RegisterComponent) -> None:
     register(splits.KFold)
     register(splits.RandomSplit)
     register(splits.FileSplit)
+    register(splits.PublishedSplit)
     register(splits.LeaveOneOut)
     register(splits.LeaveDomainOut)
     register(patches.Patch)

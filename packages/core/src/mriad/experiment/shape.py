@@ -8,7 +8,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -64,10 +64,13 @@ def fields_of_model(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 def resolve_paths(node: Node, annotations: Types = (Experiment,)) -> Node:
     """Make relative paths absolute: they are relative to the folder of the file that holds them, or, for
-    `--set`, to the working directory. A value is a path where its annotation is `Path` and not also `str`.
+    `--set`, to the working directory. A value is a path where its annotation is `Path` and not also `str`, and
+    it is none of the words that the annotation also takes (`Literal["paper"] | Path`).
     """
     flat = tuple(_alternatives(annotations))
     if isinstance(node.value, str):
+        if any(get_origin(a) is Literal and node.value in get_args(a) for a in flat):
+            return node
         is_path = any(isinstance(a, type) and issubclass(a, PurePath) for a in flat)
         return Node(_absolute(node), node.origin) if is_path and str not in flat else node
     if isinstance(node.value, dict):

@@ -32,8 +32,8 @@ LEVELS = ["label-levels_seg", "label-levels_dseg", "label-vert_dseg"]
 class SpineGeneric(ImageCollection):
     """The spine-generic public database, multi-subject: 267 persons of many sites, six contrasts, each a case.
 
-    The spinal cord paper keeps 243 persons (145, 49 and 49): give its list of training, validation and test persons
-    as `persons_of`, and whoever it does not name is left out. Page: docs/data/spine-generic.md.
+    The spinal cord paper keeps 243 of them: `persons_of: paper`, to be split by `data.published_split`.
+    Page: docs/data/spine-generic.md.
     """
 
     type: Literal["data.spine_generic"] = "data.spine_generic"
@@ -43,9 +43,10 @@ class SpineGeneric(ImageCollection):
         ["T1w", "T2w", "T2star", "MTon", "GRE-T1w", "DWI"], min_length=1, description="Contrasts to take."
     )
     soft: bool = Field(False, description="Take the published soft masks too, as the label \"soft\".")  # fmt: skip
-    persons_of: Path | None = Field(
+    persons_of: Literal["paper"] | Path | None = Field(
         None,
-        description="YAML or JSON file with lists of persons, as {train: [...], val: [...], test: [...]}.",
+        description="Whoever is not named is left out. `paper`: the 243 of the spinal cord paper; else a YAML or "
+        "JSON file with lists of persons, as {train: [...], val: [...], test: [...]}.",
     )
     domain: str = Field("contrast", description="As in data.bids, such as participants:manufacturer.")
 
@@ -67,7 +68,7 @@ class SpineGeneric(ImageCollection):
         return check_complete(index, self, "spine-generic")
 
     def published(self) -> int | None:
-        """267, or the 243 of the paper's list."""
+        """267, or the 243 of the paper."""
         return 243 if self.persons_of else self.persons
 
     def _not_named(self) -> list[str]:
@@ -80,7 +81,9 @@ class SpineGeneric(ImageCollection):
             return []
         from mriad.errors import DataError
 
-        named = read_persons(self.persons_of)
+        from mriad_data.splits.published import SPINE_GENERIC
+
+        named = read_persons(SPINE_GENERIC if self.persons_of == "paper" else self.persons_of)
         if not self.root.is_dir():
             return []  # the reader says so
         here = {path.name for path in self.root.glob("sub-*") if path.is_dir()}

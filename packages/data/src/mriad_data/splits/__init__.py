@@ -5,6 +5,7 @@ from mriad_data.splits.fractions import KFold, RandomSplit
 from mriad_data.splits.leave_domain_out import LeaveDomainOut
 from mriad_data.splits.leave_one_out import LeaveOneOut
 from mriad_data.splits.persons import SIDES, Part, Persons
+from mriad_data.splits.published import PublishedSplit
 from mriad_data.splits.sides import check_sides
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "LeaveOneOut",
     "Part",
     "Persons",
+    "PublishedSplit",
     "RandomSplit",
     "check_sides",
 ]

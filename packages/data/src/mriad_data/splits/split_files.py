@@ -49,6 +49,7 @@ _FACTS = frozenset(
         "seed",
         "modalities",
         "centerset",
+        "excluded",
     }
 )
 """Keys of decathlon-like data lists that are no sides."""
