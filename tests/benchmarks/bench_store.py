@@ -11,6 +11,8 @@ Patches: 96³ voxels of image (float32) and target (uint8), copied out of volume
   plain, opened the yardstick of a set of more volumes than maps stay open: `np.load` for every patch
   store, opened the same from the store, with its maps closed after each patch
 Bound: store and sampler at 80 % of plain, store, opened at 80 % of plain, opened.
+  lz4, zstd     a compressed store, of images that are smooth in a ball and 0 outside it, or noise all over: patches a
+                second and bytes against plain; no bound, for whoever chooses between room and rate
 
 Preparing: `data.orient`, `data.resample` and `data.z_score` over compressed files. Two processes that start at the
 same moment, into one empty store, against one; the least of interleaved rounds counts. Bound: wall and
@@ -122,6 +124,55 @@ def patches(volumes: int, size: int, rounds: int, draws: int) -> dict[str, dict[
         return found
 
 
+def compressed(volumes: int, size: int, rounds: int, draws: int) -> dict[str, dict[str, float]]:
+    """Patches a second and bytes of plain and compressed stores, for two kinds of image."""
+    from mriad.geometry import Grid
+    from mriad.identity import fingerprint
+    from mriad.vocabulary import Sample
+    from mriad_data.store import ArrayFolder
+    from mriad_data.store_entries import entries
+    from scipy import ndimage
+
+    rng = np.random.default_rng(0)
+    grid = Grid.of((size, size, size), np.eye(4))
+    axis = np.linspace(-1, 1, size) ** 2
+    ball = axis[:, None, None] + axis[:, None] + axis < 0.97
+    keys = [fingerprint(i) for i in range(volumes)]
+    image = np.empty((1, PATCH, PATCH, PATCH), np.float32)
+    target = np.empty((1, PATCH, PATCH, PATCH), np.uint8)
+    found: dict[str, dict[str, float]] = {}
+    for kind in ("ball", "noise"):
+        with tempfile.TemporaryDirectory() as place:
+            stores = {c: ArrayFolder(Path(place) / str(c), codec=c) for c in (None, "lz4", "zstd")}
+            for i, key in enumerate(keys):
+                voxels = rng.random((size, size, size), np.float32)
+                if kind == "ball":
+                    voxels = ndimage.gaussian_filter(voxels, 1) * ball
+                sample = Sample(f"case-{i}", voxels[None], grid, ball[None].astype(np.uint8))
+                for store in stores.values():
+                    store.put(key, sample)
+            rates: dict[Any, list[float]] = {codec: [] for codec in stores}
+            for turn in range(rounds + 1):
+                for codec, store in stores.items():
+                    generator = np.random.default_rng(turn)
+                    began = time.process_time()
+                    for i in generator.integers(0, volumes, draws).tolist():
+                        at = (generator.random(3) * (size - PATCH + 1)).astype(int).tolist()
+                        box = (slice(None), *(slice(a, a + PATCH) for a in at))
+                        stored = store.get(keys[i])
+                        image[...] = stored.image[box]
+                        target[...] = stored.target[box]
+                    if turn:
+                        rates[codec].append(draws / (time.process_time() - began))
+            whole = sum(e.bytes for e in entries(stores[None].folder))
+            for codec, store in stores.items():
+                found[f"{kind}, {codec or 'plain'}"] = {
+                    "cpu": median(rates[codec]),
+                    "size": sum(e.bytes for e in entries(store.folder)) / whole,
+                }
+    return found
+
+
 def write_set(folder: Path, cases: int, size: int) -> None:
     """Compressed images with labels, a manifest and an experiment."""
     import nibabel as nib
@@ -216,6 +267,9 @@ def main(given: argparse.Namespace) -> None:
     if cores:
         os.sched_setaffinity(0, {max(cores)})
     drawn = result["patches"] = patches(given.volumes, given.size, given.rounds, given.draws)
+    small = result["compressed"] = compressed(
+        max(given.volumes // 4, 1), given.size, given.rounds, max(given.draws // 4, 1)
+    )
     if cores:
         os.sched_setaffinity(0, cores)
     rows = [
@@ -224,6 +278,11 @@ def main(given: argparse.Namespace) -> None:
         if "clock" in r
     ]
     table([f"{PATCH}³ patches", "by clock", "by CPU", "ratio"], rows)
+    print()
+    table(
+        [f"{PATCH}³ patches, store", "by CPU", "bytes"],
+        [[n, f"{r['cpu']:.0f}/s", f"{r['size']:.2f}"] for n, r in small.items()],
+    )
     found = result["preparing"] = preparing(given.cases, given.side, given.repeats, given.starting)
     print()
     texts = [

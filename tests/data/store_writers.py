@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 KEY = fingerprint("a sample")
 
 
-def hammer(folder: Path, sample: Any, barrier: Any) -> None:
+def hammer(folder: Path, sample: Any, barrier: Any, codec: Any = None) -> None:
     """Put twenty samples at the same time as the other process."""
-    store = ArrayFolder(folder)
+    store = ArrayFolder(folder, codec=codec)
     for i in range(20):
         barrier.wait(30)
         stored = store.put(fingerprint(i), sample)

@@ -91,7 +91,11 @@ class SampleStore(Protocol):
     """Content-addressed samples; several processes may share one."""
 
     def get(self, key: str) -> Sample | None:
-        """Return a sample whose arrays are read-only memory maps, or None."""
+        """Return a sample whose arrays are read-only memory maps, or None.
+
+        Where a store compresses, an array may be one that gives numpy arrays when it is sliced and as a whole to
+        `np.asarray`; steps never see such ones.
+        """
         ...
 
     def put(self, key: str, sample: Sample) -> Sample:

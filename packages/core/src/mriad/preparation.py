@@ -133,6 +133,7 @@ def apply_steps(
     Raises:
         DataError: a step failed, or gave arrays that do not fit its grid; step and case are named.
     """
+    sample = _whole(sample)
     for place, (step, fitted) in enumerate(zip(steps, parameters, strict=True), first):
         called = f"{place} ({step.type_name()})"
         try:
@@ -153,6 +154,15 @@ def apply_steps(
         _fits(after, called)
         sample = after
     return _in_order(sample)
+
+
+def _whole(sample: Sample) -> Sample:
+    """The arrays as numpy's own: a store may give ones that are unpacked when they are asked for."""
+    arrays = {n: getattr(sample, n) for n in ("image", "target", "validity", "field")}
+    lazy: dict[str, Any] = {
+        n: np.asarray(a) for n, a in arrays.items() if a is not None and not isinstance(a, np.ndarray)
+    }
+    return replace(sample, **lazy) if lazy else sample
 
 
 def _in_order(sample: Sample) -> Sample:
@@ -363,7 +373,7 @@ def _before(cases: Sequence[Case], recipe: Recipe, place: int, workers: int) -> 
         for _ in map_cases(_Make(recipe, place), cases, workers):
             pass
     for case in cases:
-        yield recipe.sample(case, place)
+        yield _whole(recipe.sample(case, place))
 
 
 def _check_label(cases: Sequence[Case], recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""`data.store`: prepared samples as memory-mapped arrays, one folder a key."""
+"""`data.store`: prepared samples as memory-mapped arrays, plain or compressed, one folder a key."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from mriad.interfaces import Store
 from mriad.vocabulary import Sample
 from pydantic import Field
 
+from mriad_data.packed_array import Codec, PackedArray, write_packed
 from mriad_data.store_claims import claim
-from mriad_data.store_entries import FORMAT, RECENT_S, RECORD, choose, entries, remove
+from mriad_data.store_entries import FORMATS, RECENT_S, RECORD, choose, entries, file_name, remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ class ArrayStore(Store):
     A sample is written to a temporary folder and renamed, so it is seen whole or not at all; of several
     processes that need one key at once one makes it and the others use its copy. Sizes are checked when a sample is
     opened, checksums by `verify`. An entry of another format version is not read; it is replaced when its
-    key is made again.
+    key is made again. What is there is read however it was written: changing `compression` makes nothing anew.
     """
 
     type: Literal["data.store"] = "data.store"
@@ -58,10 +59,16 @@ class ArrayStore(Store):
         description="Size in GiB above which what no run has used for a day is removed, least recently used first; "
         "null: no limit.",
     )
+    compression: Literal["none", "lz4", "zstd"] = Field(
+        "none",
+        description="How new samples are written. none: plain `.npy`, fastest. lz4, zstd: in bricks of 32³ voxels, "
+        "of which a patch unpacks those that it touches; for a disk that is too small, or slow.",
+    )
 
     def build(self, folder: Path) -> ArrayFolder:
         """The store below `folder`, which is made when the first sample is put."""
-        return ArrayFolder(Path(folder), None if self.max_gib is None else int(self.max_gib * 2**30))
+        limit = None if self.max_gib is None else int(self.max_gib * 2**30)
+        return ArrayFolder(Path(folder), limit, None if self.compression == "none" else self.compression)
 
 
 @dataclass
@@ -92,14 +99,16 @@ class ArrayFolder:
     Args:
         folder: of the store.
         max_bytes: see `ArrayStore.max_gib`.
+        codec: see `ArrayStore.compression`; None: plain.
     """
 
     folder: Path
     max_bytes: int | None = None
+    codec: Codec | None = None
     _process: _Process = field(default_factory=_Process, init=False, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ArrayFolder, (self.folder, self.max_bytes)  # maps stay with their process
+        return ArrayFolder, (self.folder, self.max_bytes, self.codec)  # maps stay with their process
 
     def place(self, key: str) -> Path:
         """The folder of a key.
@@ -112,8 +121,8 @@ class ArrayFolder:
         return self.folder / key[:2] / key
 
     def get(self, key: str) -> Sample | None:
-        """The sample with read-only memory maps; None if it is not there, of another format version, or a file of
-        it is damaged in size.
+        """The sample with read-only memory maps, or with a `PackedArray` for each that is compressed; None if it is
+        not there, of another format version, or a file of it is damaged in size.
 
         Marks the entry as used, at most once an hour. Maps of the last samples stay open: a patch then costs no
         more than from a map that one holds oneself.
@@ -174,7 +183,7 @@ class ArrayFolder:
             return there
         try:
             with temporary_folder(place) as temporary:
-                written = _write(temporary, sample)
+                written = _write(temporary, sample, self.codec)
                 self._move(temporary, place, key)
         except StorageError as error:
             if "free" not in error.where:  # not for want of space
@@ -233,7 +242,7 @@ class ArrayFolder:
             stated = json.loads((self.place(key) / RECORD).read_text(encoding="utf-8"))["arrays"]
         except (OSError, *_BROKEN):
             return "incomplete"
-        wrong = [n for n, facts in stated.items() if _sha256(getattr(sample, n)) != facts["sha256"]]
+        wrong = [n for n, facts in stated.items() if not _is_as_written(getattr(sample, n), facts["sha256"])]
         return f"checksum differs: {', '.join(wrong)}" if wrong else ""
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> dict[str, str]:
@@ -303,23 +312,23 @@ def _open(place: Path, mark: bool = True) -> _Open:
     with open(path, "rb") as file:  # noqa: PTH123
         status = os.fstat(file.fileno())
         record = json.loads(file.read())
-    if record["format"] != FORMAT:
+    if record["format"] not in FORMATS:
         raise ValueError(f"{path} is of another version")
     grid = Grid.of(record["grid"]["shape"], np.reshape(record["grid"]["affine"], (4, 4)))
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Any] = {}
     files = []
     for name, facts in record["arrays"].items():
-        file_path = f"{place}/{name}.npy"
+        file_path = f"{place}/{file_name(name, facts)}"
         arrays[name], stamp = _mapped(file_path, facts)
         if stamp is not None:
             files.append((file_path, stamp))
     if mark:
         _mark(path, status)
-    sample = Sample(grid=grid, **{n: record[n] for n in NAMES}, **arrays)  # type: ignore[arg-type]
+    sample = Sample(grid=grid, **{n: record[n] for n in NAMES}, **arrays)
     return _Open(sample, path, _stamp(status), tuple(files))
 
 
-def _write(folder: Path, sample: Sample) -> int:
+def _write(folder: Path, sample: Sample, codec: Codec | None) -> int:
     """Write the files of a sample and return their bytes."""
     facts: dict[str, Any] = {}
     for name in ARRAYS:
@@ -328,10 +337,13 @@ def _write(folder: Path, sample: Sample) -> int:
             continue
         array = np.ascontiguousarray(array)
         facts[name] = {"sha256": _sha256(array), "shape": list(array.shape), "dtype": array.dtype.str}
-        if array.size:  # an empty file cannot be mapped
+        if array.size and codec is not None:
+            with (folder / f"{name}.{codec}").open("wb") as file:
+                facts[name] |= write_packed(file, array, codec)
+        elif array.size:  # an empty file cannot be mapped
             facts[name]["bytes"] = _save(folder / f"{name}.npy", array)
     record = {
-        "format": FORMAT,
+        "format": FORMATS[codec is not None],
         **{name: getattr(sample, name) for name in NAMES},
         "grid": {"shape": sample.grid.shape, "affine": sample.grid.affine},
         "arrays": facts,
@@ -349,8 +361,8 @@ def _save(path: Path, array: NDArray[Any]) -> int:
         return file.tell()
 
 
-def _mapped(path: str, facts: dict[str, Any]) -> tuple[NDArray[Any], tuple[int, int] | None]:
-    """The array as a read-only map, and the file's stamp; an array without voxels has no file.
+def _mapped(path: str, facts: dict[str, Any]) -> tuple[Any, tuple[int, int] | None]:
+    """The array as a read-only map, or packed, and the file's stamp; an array without voxels has no file.
 
     `np.load` would take the same, ten times as long.
 
@@ -369,6 +381,8 @@ def _mapped(path: str, facts: dict[str, Any]) -> tuple[NDArray[Any], tuple[int, 
         mapped = mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ, **_MAP)
     finally:
         os.close(descriptor)
+    if "codec" in facts:
+        return PackedArray(mapped, shape, dtype, facts["codec"], facts["table"], path), _stamp(status)
     count = math.prod(shape)
     start = status.st_size - count * dtype.itemsize
     # Version 1.0 of the format: eight bytes, two with the length of the header, the header, the voxels.
@@ -376,6 +390,13 @@ def _mapped(path: str, facts: dict[str, Any]) -> tuple[NDArray[Any], tuple[int, 
         raise ValueError(f"{path} is not as it was written")
     # A plain array on the map: np.memmap itself slows down every slice.
     return np.frombuffer(mapped, dtype, count, start).reshape(shape), _stamp(status)
+
+
+def _is_as_written(array: Any, sha256: str) -> bool:
+    try:
+        return _sha256(np.asarray(array)) == sha256
+    except (StorageError, OSError):  # a packed brick
+        return False
 
 
 def _sha256(array: NDArray[Any]) -> str:

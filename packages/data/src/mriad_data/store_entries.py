@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from mriad.launch.files import folder_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 RECORD = "sample.json"
-FORMAT = 1
-"""Of the entries that this version writes and reads; others are neither read nor counted as damaged."""
+FORMATS = (1, 2)
+"""Of the entries that this version writes and reads, plain and compressed; others are neither read nor counted as
+damaged."""
 DAY_S = 86_400.0
 RECENT_S = DAY_S
 """What was used since then may belong to a run that goes on, and stays unless a person says otherwise."""
@@ -55,6 +56,11 @@ class Entry:
         return max(0.0, now - self.used)
 
 
+def file_name(array: str, facts: Mapping[str, Any]) -> str:
+    """Name of an array's file in its entry; the ending says how it was written."""
+    return f"{array}.{facts.get('codec', 'npy')}"
+
+
 def entries(folder: Path) -> Iterator[Entry]:
     """Every entry of a store, by key. Reads records, no voxels; entries that vanish meanwhile are left out."""
     for shard in sorted(folder.glob("[0-9a-f][0-9a-f]")):
@@ -80,11 +86,11 @@ def _entry(place: Path) -> Entry | None:
         raw = read if isinstance(read, dict) else {}
     version = raw.get("format") if isinstance(raw.get("format"), int) else None
     size = folder_size(place)
-    if version is not None and version != FORMAT:
+    if version is not None and version not in FORMATS:
         return Entry(place, size, used, "other version", version)
     try:
         whole = all(
-            os.stat(place / f"{name}.npy").st_size == facts["bytes"]  # noqa: PTH116
+            os.stat(place / file_name(name, facts)).st_size == facts["bytes"]  # noqa: PTH116
             for name, facts in raw["arrays"].items()
             if "bytes" in facts
         )
