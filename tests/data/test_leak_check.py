@@ -6,13 +6,19 @@ import gzip
 import json
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mriad import file_content
 from mriad.cli import main
-from mriad.errors import SplitError
+from mriad.errors import DataError, SplitError
 from mriad.experiment.model import Experiment
+from mriad.file_content import content_hint, content_mark
+from mriad.filehash import file_sha256
 from mriad.flow import cases_of_stream, check_split, follow_persons, gather_cases
 from mriad.geometry import Grid
 from mriad.images import FileSource, write_like
@@ -176,6 +182,40 @@ def test_a_copy_that_was_compressed_anew_is_found(tmp_path):
     assert unite_persons(index_of(*cases)).column("person") == ["a", "a", "c", "d"]
     with pytest.raises(SplitError, match="the same voxels under two names are in two splits"):
         check_split(index_of(*cases), {"train": ("a",), "validation": ("c",), "test": ("b",)})
+
+
+def test_only_files_that_may_be_alike_are_hashed(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    names = ["a", "b", "c", "d", "e.nii", "f.nii", "g.nii"]
+    paths = {n: tmp_path / (n if n.endswith(".nii") else f"{n}.nii.gz") for n in names}
+    for path in paths.values():
+        write_like(path, rng.normal(size=GRID.shape), GRID)
+    paths["d"].write_bytes(gzip.compress(gzip.decompress(paths["a"].read_bytes()), 9))
+    paths["g.nii"].write_bytes(paths["e.nii"].read_bytes())
+    cases = [Case(n, n, {"mri": FileSource(str(p))}) for n, p in paths.items()]
+    hashed = []
+    monkeypatch.setattr(file_content, "file_sha256", lambda p: (hashed.append(Path(p)), file_sha256(p))[1])
+    united = unite_persons(index_of(*cases)).column("person")
+    assert united == ["a", "b", "c", "a", "e.nii", "f.nii", "e.nii"]
+    assert set(hashed) == {paths[n] for n in ("a", "d", "e.nii", "g.nii")}
+    paths["b"].unlink()
+    with pytest.raises(DataError, match="a file cannot be read") as found:
+        unite_persons(index_of(*cases))
+    assert str(paths["b"]) in str(found.value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 2)), min_size=1, max_size=6))
+def test_files_of_one_content_have_one_hint(tmp_path_factory, files):
+    """The hint may never part what the mark joins, or a leak would pass."""
+    folder = tmp_path_factory.mktemp("files")
+    found = []
+    for i, (content, form) in enumerate(files):
+        path = folder / f"{i}.nii{'.gz' if form else ''}"
+        path.write_bytes(gzip.compress(content, 1 + 8 * (form == 2), mtime=i) if form else content)
+        found.append((content_mark(str(path)), content_hint(str(path))))
+    for mark, hint in found:
+        assert {h for m, h in found if m == mark} == {hint}
 
 
 class Pack(Dataset):

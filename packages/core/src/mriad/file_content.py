@@ -12,9 +12,11 @@ import hashlib
 import zlib
 from pathlib import Path
 
+from mriad.errors import DataError
 from mriad.filehash import file_sha256
 
 _BLOCK = 1 << 20
+_GZIP = b"\x1f\x8b"
 _known: dict[bytes, list[tuple[str, str]]] = {}
 """End of a gzip file → (fingerprint, path) of files with different contents that have it."""
 _first: dict[str, str] = {}
@@ -42,6 +44,27 @@ def content_mark(path: str) -> str:
             _known[end].append((own, path))
     _first[own] = found
     return found
+
+
+def content_hint(path: str) -> bytes:
+    """A few bytes, equal for files of equal `content_mark`; made without reading what lies between.
+
+    Of a gzip file the end, whatever its name; of another its length and end.
+
+    Raises:
+        DataError: the file is missing or cannot be read.
+    """
+    try:
+        with Path(path).open("rb", buffering=0) as file:
+            begin = file.read(2)
+            length = file.seek(0, 2)
+            file.seek(-min(length, 8), 2)
+            end = file.read(8)
+    except OSError as error:
+        raise DataError(
+            "a file cannot be read", where={"file": path, "reason": error.strerror or error}
+        ) from error
+    return end if begin == _GZIP else end + length.to_bytes(8, "little")
 
 
 def _end(path: str) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mriad.file_content import content_mark
+from mriad.file_content import content_hint, content_mark
 from mriad.images import FileSource
 from mriad.vocabulary import CaseIndex
 
@@ -53,7 +53,9 @@ class Names:
 
 
 def unite_persons(index: CaseIndex, told: Iterable[Sequence[str]] = ()) -> CaseIndex:
-    """The index with one name a person; `aliases` of the result holds the others. Hashes every image and label.
+    """The index with one name a person; `aliases` of the result holds the others.
+
+    Of each file a few bytes are read; only those that may have equal voxels are hashed.
 
     Args:
         index: as its data set gives it, or with domains named.
@@ -86,10 +88,15 @@ def renamed(index: CaseIndex, aliases: Mapping[str, str]) -> CaseIndex:
 
 def shared_voxels(index: Iterable[Case]) -> Iterator[tuple[str, str, Source]]:
     """Pairs of persons, in order of appearance, that share an image or a label map, with its source."""
+    cases = list(index)
+    common = _common_hints(cases)
     holder: dict[str, str] = {}
     tells: dict[str, bool] = {}  # a thousand persons may share one empty map, which is read once
-    for case in index:
-        for mark, source in voxels_of(case):
+    for case in cases:
+        for source in sources_of(case):
+            if voxel_hint(source) not in common:
+                continue
+            mark = voxel_mark(source)
             first = holder.setdefault(mark, case.person)
             if first == case.person:
                 continue
@@ -99,10 +106,34 @@ def shared_voxels(index: Iterable[Case]) -> Iterator[tuple[str, str, Source]]:
                 yield first, case.person, source
 
 
+def _common_hints(cases: Iterable[Case]) -> set[bytes]:
+    """Hints that sources of two persons have."""
+    holder: dict[bytes, str] = {}
+    common = set()
+    for case in cases:
+        for source in sources_of(case):
+            hint = voxel_hint(source)
+            if holder.setdefault(hint, case.person) != case.person:
+                common.add(hint)
+    return common
+
+
+def sources_of(case: Case) -> Iterator[Source]:
+    """Every image and label map of a case."""
+    yield from case.channels.values()
+    for label in case.labels.values():
+        yield label.source
+
+
 def voxels_of(case: Case) -> Iterator[tuple[str, Source]]:
     """Identity and source of every image and label map of a case."""
-    for source in (*case.channels.values(), *(label.source for label in case.labels.values())):
+    for source in sources_of(case):
         yield voxel_mark(source), source
+
+
+def voxel_hint(source: Source) -> bytes:
+    """Equal for sources of equal `voxel_mark`; of a file without reading the whole of it."""
+    return content_hint(source.path) if isinstance(source, FileSource) else source.fingerprint.encode()
 
 
 def voxel_mark(source: Source) -> str:
