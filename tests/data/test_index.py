@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mriad.errors import DataError
 from mriad.images import FileSource
 from mriad.vocabulary import Case, CaseIndex, Label, LabelSet
+from mriad_data.case_columns import may_repeat
 from mriad_data.dicom_series import SeriesSource
 from mriad_data.index import TableIndex
 from mriad_data.index_file import IndexFile
@@ -177,6 +178,29 @@ def test_bad_files(index, tmp_path):
         assert name in str(found.value)
     with pytest.raises(DataError, match="no index of cases by its header"):
         TableIndex.open(tmp_path / "plain.parquet")
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.text(st.sampled_from("ab\x00é"), max_size=20), min_size=1, max_size=40),
+    st.integers(0, 5),
+    st.integers(1, 7),
+)
+def test_a_text_that_occurs_twice_is_never_overlooked(texts, start, size):
+    chunks = pa.chunked_array([texts[i : i + size] for i in range(0, len(texts), size)], pa.string())
+    for column in (chunks, chunks.slice(start)):
+        values = column.to_pylist()
+        assert may_repeat(column) == (len(set(values)) < len(values))
+
+
+def test_texts_that_differ_in_one_byte_anywhere_are_different():
+    base = "sub-" + "0" * 36
+    texts = [base, *(base[:i] + "1" + base[i + 1 :] for i in range(40)), *(base[:i] for i in range(40))]
+    assert not may_repeat(pa.chunked_array([texts]))
+    assert may_repeat(pa.chunked_array([[*texts, base]]))
+    assert may_repeat(pa.chunked_array([["x" * 300, "y"]]))  # too long to be told quickly: the caller looks
+    assert not may_repeat(pa.chunked_array([[""]]))
+    assert not may_repeat(pa.chunked_array([], pa.string()))
 
 
 def test_ids_are_checked_in_columns():

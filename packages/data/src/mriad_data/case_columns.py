@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from mriad.errors import DataError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mriad.vocabulary import Case
+    from numpy.typing import NDArray
 
 PLAIN = ("id", "person", "contrast", "domain", "session")
 PREFIXES = ("image", "label", "kind", "validity", "confidence", "annotated", "annotation", "number")
@@ -98,3 +100,41 @@ def is_one_of(column: Any, values: Sequence[str]) -> Any:
     whole = column.combine_chunks()
     # Compares the few distinct words, not the rows.
     return pc.take(pc.is_in(whole.dictionary, value_set=wanted), whole.indices)
+
+
+_LONGEST = 256  # bytes of an id that is hashed here
+_MIXER = np.uint64(0x9E3779B97F4A7C15)  # odd: no two numbers become one
+_TAIL = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
+
+
+def may_repeat(column: Any) -> bool:
+    """False if no text of a column occurs twice; True if one may, which a slower look has to decide.
+
+    Texts are hashed eight bytes at a time, all rows at once: a third of the time of counting distinct ones.
+    """
+    chunks = [chunk for chunk in column.chunks if len(chunk)]
+    if not chunks:
+        return False
+    longest = pc.max(pc.binary_length(column)).as_py()
+    if column.null_count or column.type != pa.string() or longest > _LONGEST:
+        return True
+    hashes = np.sort(np.concatenate([_hashed(chunk, longest) for chunk in chunks]))
+    return bool((hashes[1:] == hashes[:-1]).any())
+
+
+def _hashed(chunk: Any, longest: int) -> NDArray[np.uint64]:
+    """(n,) a number a row, equal for equal texts of at most `longest` bytes."""
+    _, offsets, data = chunk.buffers()
+    ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1].astype(np.int64)
+    starts, lengths = ends[:-1], np.diff(ends)
+    text = np.zeros(int(ends[-1]) + 8, np.uint8)  # every place has eight bytes from it on
+    if data is not None:
+        text[:-8] = np.frombuffer(data, np.uint8, int(ends[-1]))
+    words = np.ndarray(len(text) - 7, "<u8", text, strides=(1,))
+    found = lengths.astype(np.uint64) * _MIXER
+    for place in range(0, longest, 8):
+        left = np.clip(lengths - place, 0, 8)
+        found ^= words[np.minimum(starts + place, len(words) - 1)] & _TAIL[left]
+        found *= _MIXER
+        found ^= found >> np.uint64(29)
+    return found

@@ -20,7 +20,16 @@ from mriad.atomic import atomic_file
 from mriad.errors import DataError
 from mriad.vocabulary import Case, CaseIndex, Label, LabelSet
 
-from mriad_data.case_columns import PLAIN, PREFIXES, WORDS, case_row, check_columns, is_one_of, normal_table
+from mriad_data.case_columns import (
+    PLAIN,
+    PREFIXES,
+    WORDS,
+    case_row,
+    check_columns,
+    is_one_of,
+    may_repeat,
+    normal_table,
+)
 from mriad_data.sources import from_cell
 
 if TYPE_CHECKING:
@@ -89,7 +98,7 @@ class TableIndex(CaseIndex):
                 f"{first!r} cannot be the id of a case",
                 where={"expected": "text without / and \\ that does not begin with a full stop"},
             )
-        if pc.count_distinct(ids).as_py() < len(ids):
+        if may_repeat(ids) and pc.count_distinct(ids).as_py() < len(ids):
             counts = pc.value_counts(ids)
             twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
             raise DataError(
