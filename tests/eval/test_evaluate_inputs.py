@@ -162,3 +162,35 @@ def test_metrics_with_settings() -> None:
         metric_named("nsd:tolerance=2")
     with pytest.raises(DataError, match="NAME:FIELD=VALUE"):
         metric_named("nsd:2")
+
+
+def test_predictions_named_after_scans_find_the_cases_of_a_manifest(tmp_path: Path) -> None:
+    """`mriad predict` names its outputs after the files that it read; a table may call the cases otherwise."""
+    lines = ["id,person,image:T2w,label:hard"]
+    for person, radius in (("a", 7.0), ("b", 6.0)):
+        write_like(tmp_path / person / f"sub-{person}_T2w.nii.gz", ball(GRID), GRID)
+        write_like(tmp_path / person / "mask.nii.gz", ball(GRID), GRID, "labels")
+        named = f"sub-{person}_T2w_label-cord_seg.nii.gz"
+        write_like(tmp_path / "predictions" / named, ball(GRID, radius), GRID, "labels")
+        lines.append(f"case-{person},{person},{person}/sub-{person}_T2w.nii.gz,{person}/mask.nii.gz")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "labels.yaml").write_text("structures: {cord: 1}\n")
+    given = (tmp_path / "predictions", "--manifest", tmp_path / "manifest.csv")
+    run(*given, "--metrics", "dice", "--out", tmp_path / "out")
+    found = rows_of(tmp_path / "out")
+    assert set(found) == {("case-a", "dice"), ("case-b", "dice")}
+    assert found["case-a", "dice"].value == 1.0
+    assert 0.5 < found["case-b", "dice"].value < 0.95
+
+
+def test_a_scan_name_that_two_cases_share_stands_for_neither(tmp_path: Path) -> None:
+    lines = ["id,person,image:T2w,label:hard"]
+    for person in "ab":
+        write_like(tmp_path / person / "t2.nii.gz", ball(GRID), GRID)
+        write_like(tmp_path / person / "mask.nii.gz", ball(GRID), GRID, "labels")
+        lines.append(f"{person},{person},{person}/t2.nii.gz,{person}/mask.nii.gz")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "labels.yaml").write_text("structures: {cord: 1}\n")
+    write_like(tmp_path / "predictions" / "t2_label-cord_seg.nii.gz", ball(GRID), GRID, "labels")
+    with pytest.raises(DataError, match=r"(?s)no prediction\s+a, b \(2\).*no reference\s+t2 \(1\)"):
+        run(tmp_path / "predictions", "--manifest", tmp_path / "manifest.csv")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from mriad.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
+
+    from mriad.vocabulary import Case
 
 Files = dict[str, tuple["Path", ...]]
 """Case → its file, or one file a structure."""
@@ -60,18 +62,34 @@ def files_by_case(place: Path, pattern: str, what: str) -> Files:
     return found
 
 
-def with_ids(found: Files, cases: Collection[str]) -> Files:
-    """Return files by the ids of `cases`: a file named as the id, else those of the case in their name."""
+def with_ids(found: Files, cases: Mapping[str, Case]) -> Files:
+    """Return files by the ids of `cases`.
+
+    A case's files are those named as its id, else those of the case in their name, else those named after one of
+    the case's scans: predictions are named after files, and a table may call its cases otherwise.
+    """
     exact: Files = {_ENDING.sub("", path.name): (path,) for paths in found.values() for path in paths}
     taken: Files = {case: exact[case] for case in cases if case in exact}
     used = {path for paths in taken.values() for path in paths}
     # The id itself may end like a label, and then stands for a shorter name.
     reduced = {case_of(case): case for case in cases if case not in taken}
+    scans = _by_scan(case for name, case in cases.items() if name not in taken)
     for name, paths in found.items():
         left = tuple(path for path in paths if path not in used)
         if left:
-            taken[reduced.get(name, name)] = left
+            taken[reduced.get(name) or scans.get(name, name)] = left
     return taken
+
+
+def _by_scan(cases: Iterable[Case]) -> dict[str, str]:
+    """Case by the name that predictions of its scan's file have; a name that several cases share stands for none."""
+    found: dict[str, set[str]] = {}
+    for case in cases:
+        for source in case.channels.values():
+            file = source.location.replace("\\", "/").rsplit("/", 1)[-1]
+            if _ENDING.search(file):
+                found.setdefault(case_of(file), set()).add(case.id)
+    return {name: next(iter(owners)) for name, owners in found.items() if len(owners) == 1}
 
 
 def require_same_cases(
