@@ -264,3 +264,30 @@ def test_reports_that_are_not_there_or_cannot_be_made():
         report_named("measure", colour="red")
     with using(Registry()), pytest.raises(PluginError, match=r"(?s)no plugin offers.*pip install mriad-eval"):
         report_named("measure")
+
+
+def test_the_labels_of_another_person_are_refused(folder):
+    scan = folder / "seg" / "sub-1_T2w_label-cord_probseg.nii.gz"
+    discs = folder / "labels" / "sub-2_T2w_label-discs_dlabel.nii.gz"
+    with pytest.raises(DataError, match=r"(?s)disc labels are another person's.*sub-1_.*sub-2_.*rename"):
+        run(scan, "--discs", discs, "--out", folder / "out")
+    write_like(folder / "sub-2_levels.nii.gz", np.ones(GRID.shape, np.uint8), GRID, "labels")
+    with pytest.raises(DataError, match="level labels are another person's"):
+        run(scan, "--levels", folder / "sub-2_levels.nii.gz", "--out", folder / "out")
+    made = [Predicted("sub-1_T2w", {"T2w": scan}, (scan,))]
+    with pytest.raises(DataError, match="disc labels are another person's"):
+        report_named("measure", discs=str(discs)).write(made, LabelSet.of({"cord": 1}), folder / "measured")
+
+
+def test_discs_that_lie_far_from_the_cord_are_pointed_out(folder):
+    """Names that tell no person: the place may still show that the labels are of another space."""
+    scan = folder / "seg" / "sub-1_T2w_label-cord_probseg.nii.gz"
+    near = folder / "labels" / "sub-1_T2w_label-discs_dlabel.nii.gz"
+    assert "are the labels of this person" not in run(scan, "--discs", near, "--out", folder / "near").output
+    moved = np.array(GRID.matrix)
+    moved[1, 3] += 25
+    far = folder / "discs.nii.gz"
+    write_like(far, np.asarray(nib.load(near).dataobj), GRID.of(GRID.shape, moved), "labels")
+    result = run(scan, "--discs", far, "--out", folder / "far")
+    assert "a disc label lies 3" in " ".join(result.output.split())
+    assert "are the labels of this person and session?" in " ".join(result.output.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mriad_eval.morphometry.levels import Convention
     from mriad_eval.pairing import Files
 
+_PERSON = re.compile(r"(?<![A-Za-z0-9])sub-[A-Za-z0-9]+")
 LEVELS, SLICES, VOLUMES, LITERAL, RECORD = (
     "csa.csv",
     "csa_slices.csv",
@@ -115,7 +117,7 @@ def marks_of(
     """Case → its labels. One segmentation takes one file whatever its name; folders are paired by name.
 
     Raises:
-        DataError: no such file, or several files of one case.
+        DataError: no such file, several files of one case, or labels of another person by the files' names.
     """
     place, kind = (discs, "disc") if discs is not None else (levels, "level")
     if place is None:
@@ -126,10 +128,23 @@ def marks_of(
         labels = files_by_case(place, "*", f"{kind} labels")
         found = {case: _one(case, labels.get(case, ()), kind) for case in files}
         chosen = {case: path for case, path in found.items() if path is not None}
+    for case, path in chosen.items():
+        _require_one_person(files[case][0], path, kind)
     return {
         case: Marks(discs=path, convention=convention) if kind == "disc" else Marks(levels=path)
         for case, path in chosen.items()
     }
+
+
+def _require_one_person(segmentation: Path, labels: Path, kind: str) -> None:
+    """Another person's labels may well lie near the cord, and then every level would be wrong in silence."""
+    names = [_PERSON.search(path.name) for path in (segmentation, labels)]
+    if all(names) and len({name[0] for name in names if name}) > 1:
+        raise DataError(
+            f"the {kind} labels are another person's, by the files' names",
+            where={"segmentation": segmentation, f"{kind} labels": labels},
+            remedy="give the labels of the same person; rename the file if they are",
+        )
 
 
 def with_template(

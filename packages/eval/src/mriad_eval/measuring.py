@@ -42,10 +42,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mriad_eval.morphometry.area import Tube
+    from mriad_eval.morphometry.centre_line import CentreLine
     from mriad_eval.morphometry.settings import CsaSettings
 
 TUBULAR = ("cord", "spinalcord", "canal", "spinalcanal")
 """Structures that are tubes by their name, letters only."""
+TIP_MM = 20.0
+"""A disc's posterior tip is nearer to the cord's centre line than this."""
 
 
 @dataclass(frozen=True)
@@ -168,11 +171,22 @@ def _levels(
         levels = _from_template(out, tube, points, marks.template, marks.scan)
     else:
         levels = levels_from_discs(tube, points)
+        _note_distance(out, tube.line, points)
     if not levels.any():
         out.notes.append(
             f"no level of the structure lies between two neighbouring discs (labelled: {ranges(list(points))})"
         )
     return levels, None
+
+
+def _note_distance(out: Measured, line: CentreLine, points: dict[int, Any]) -> None:
+    """A posterior tip lies before the cord it belongs to; further away it is doubtful whose discs these are."""
+    furthest = max(float(line.project(places)[1].min()) for places in points.values())
+    if furthest > TIP_MM:
+        out.notes.append(
+            f"a disc label lies {furthest:.0f} mm from the structure's centre line (a posterior tip lies within "
+            f"{TIP_MM:.0f} mm): are the labels of this person and session?"
+        )
 
 
 def _from_template(
