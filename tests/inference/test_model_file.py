@@ -184,8 +184,21 @@ def test_run_stage_and_predictor_folders_are_found(tmp_path, runs):
     for place in (run, stage, stage / "predictor"):
         assert predictor_folder(place).resolve() == (stage / "predictor").resolve()
         assert find_model(place).resolve() == (stage / "predictor").resolve()
+    for name in ("x-abcdefabcdef", "train-0123456789ab"):  # the bare name, wherever the user stands
+        assert find_model(name).resolve() == (stage / "predictor").resolve()
+        assert find_model(name, runs).resolve() == (stage / "predictor").resolve()
     with pytest.raises(CheckpointError, match=r"no predictor in this folder(.|\n)*mriad train"):
         predictor_folder(tmp_path)
+
+
+def test_runs_are_named_where_a_model_is_not_there(tmp_path, runs):
+    for name in ("cord-abcdefabcdef", "unfinished"):
+        (runs / "runs" / name).mkdir(parents=True)
+    (runs / "runs" / "cord-abcdefabcdef" / "run.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"runs there\s+cord-abcdefabcdef\n"):
+        find_model("cord-abcdefabcdee")
+    with pytest.raises(CheckpointError, match=r"no predictor in this folder(.|\n)*mriad resume"):
+        find_model("cord-abcdefabcdef")
 
 
 # What must be refused ------------------------------------------------------------------------------------------

@@ -260,10 +260,18 @@ def find_model(name_or_path: Path | str, runs: Path | str | None = None) -> Path
         return path
     if path.is_dir():
         return predictor_folder(path)
+    root = runs_root(runs)
+    for place in (root.runs, root.stages):
+        if _NAME.match(text) and (place / text).is_dir():
+            return predictor_folder(place / text)
     known = list(list_models(runs))
+    trained = sorted(p.name for p in root.runs.glob("*") if (p / "run.json").is_file())
+    where = {"looked in": f"{models_folder(runs)}, {root.runs}", "models there": ", ".join(known) or "none"}
+    if trained:
+        where["runs there"] = ", ".join(trained[-10:])
     raise CheckpointError(
         f"there is no model '{text}'",
-        where={"looked in": models_folder(runs), "models there": ", ".join(known) or "none"},
+        where=where,
         remedy=_how_to_get(text),
     )
 
