@@ -7,6 +7,7 @@ import io
 import json
 import locale
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -315,3 +316,14 @@ class TestReports:
         folder.pair("a"), folder.pair("b", empty=True)
         assert run(folder.path) == 0
         assert "1 warning: nothing must be fixed" in capsys.readouterr().out
+
+
+def test_a_folder_without_images_is_told_in_one_message_and_nothing_else(tmp_path):
+    """GDCM writes its own warnings to the process's error stream, past Python."""
+    (tmp_path / "sub" / "deep").mkdir(parents=True)
+    (tmp_path / "notes.txt").write_text("no image")
+    command = [sys.executable, "-m", "mriad", "data", "check", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ["error:", "folder", "looked", "try"]

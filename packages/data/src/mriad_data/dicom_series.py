@@ -77,7 +77,13 @@ def simpleitk() -> Any:
 
 def series_of(folder: str) -> tuple[str, ...]:
     """SeriesInstanceUIDs of the DICOM files in a folder; other files are passed over."""
-    return tuple(simpleitk().ImageSeriesReader.GetGDCMSeriesIDs(folder))
+    sitk = simpleitk()
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # a folder without a series is no matter for a warning
+    try:
+        return tuple(sitk.ImageSeriesReader.GetGDCMSeriesIDs(folder))
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
 def series_files(folder: str, series: str) -> tuple[str, ...]:
