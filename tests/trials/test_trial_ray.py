@@ -147,6 +147,41 @@ def test_a_killed_driver_goes_on_by_the_same_command_and_leaves_no_ray(tmp_path:
     assert setup.values(there) == setup.values(straight)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("vital", ["raylet/raylet", "gcs/gcs_server"])
+def test_a_killed_process_of_ray_itself_ends_with_a_message_and_the_run_goes_on(
+    tmp_path: Path, vital: str
+) -> None:
+    given, runs = setup.raw("mean_teacher", budget={**LONG, "steps": 400}), tmp_path / "runs"
+    job = {"experiment": given, "runs": str(runs), "launcher": "ray"}
+    process = setup.start(job, tmp_path)
+    started: dict[int, str] = {}
+    try:
+        setup.wait_for(runs, "stages/*/checkpoints/last.pt", 1, process, 120)
+        started = descendants(process.pid)
+        (target,) = [pid for pid, name in started.items() if vital in name.split(" ")[0]]
+        os.kill(target, signal.SIGKILL)
+        said, _ = process.communicate(timeout=90)
+    finally:
+        process.kill()
+        process.wait()
+        for pid in living(started):
+            os.kill(pid, signal.SIGKILL)
+    assert process.returncode == 3, said
+    message = said[said.index("LaunchError") :]
+    assert "the embedded Ray has died" in message
+    assert vital.split("/")[1] in message
+    assert "goes on from the last checkpoint" in message
+    (folder,) = (runs / "runs").iterdir()
+    assert RunRecord(folder).read()["status"] == "failed"
+    setup.age_leases(runs)  # of a worker that was killed here
+    log = setup.Log()
+    there = setup.run(Experiment.model_validate(given), runs, log)
+    assert any(line.startswith("resumed at step") for line in log.lines)
+    straight = setup.run(Experiment.model_validate(given), tmp_path / "straight")
+    assert setup.difference(setup.weights(there), setup.weights(straight)) == 0
+
+
 def test_nothing_of_ray_is_left(launcher: RayLauncher) -> None:
     started = descendants(os.getpid())
     assert any("raylet" in name for name in started.values())

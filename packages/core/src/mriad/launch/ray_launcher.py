@@ -25,6 +25,7 @@ from mriad.launch.lease import leased
 from mriad.launch.place import SEEN_WITHIN_S, check_place, check_shared, in_job, look
 from mriad.launch.process_tree import Process, started_with, wait_gone
 from mriad.launch.protocol import Launcher, require_absolute, visible_cpus
+from mriad.launch.ray_watch import unless_ray_dies
 from mriad.launch.relay import relay
 from mriad.launch.worker import (
     Assignment,
@@ -57,6 +58,7 @@ GONE_S = 30.0
 """How long `close` waits for the embedded Ray's processes before it kills them."""
 _MIB = 2**20
 _VITAL = ("gcs_server", "raylet")
+_GOES_ON = "run the same command again: it goes on from the last checkpoint"
 
 
 def ray_environment(token: Path | None = None, address: str = "") -> None:
@@ -133,7 +135,8 @@ class RayLauncher(Launcher):
             # ours is what counts.
             unique = f"{name}-{lease.token[:6]}{secrets.token_hex(3)}"
             assignment = Assignment(folder, resources.cpus, lease.path, lease.token, self.name)
-            result: R = _fit(function, payload, assignment, resources, unique, self.max_failures)
+            with unless_ray_dies(self, _GOES_ON):
+                result: R = _fit(function, payload, assignment, resources, unique, self.max_failures)
             return result
 
     def start(self, resources: ResourcesSection) -> None:
@@ -292,6 +295,7 @@ def _fit(
     max_failures: int,
 ) -> Any:
     """Run the function in Ray Train workers and return rank 0's value."""
+    from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -324,6 +328,12 @@ def _fit(
             result: Any = trainer.fit()
     except TrainingFailedError as err:
         raise _what_failed(err, resources.workers, max_failures) from err
+    except RayError as err:  # not the workers, but what watches over them
+        raise LaunchError(
+            "Ray ended before the run did",
+            where={"run": name, "reason": (str(err).strip().splitlines() or [type(err).__name__])[0]},
+            remedy=_GOES_ON,
+        ) from err
     finally:
         shutil.rmtree(
             assignment.folder / "ray", ignore_errors=True

@@ -6,13 +6,12 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
 import sys
-import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mriad.errors import LaunchError
 from mriad.launch.files import atomic_write_bytes, make_folder
+from mriad.launch.ray_watch import unless_ray_dies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +24,7 @@ P = TypeVar("P")
 
 MAX_DEATHS = 2
 """How often the process of one job may die before the job counts as failed."""
-LOOK_S = 1.0
-"""How often it is looked whether the embedded Ray still runs."""
+_KEPT = "run the same command again: finished trials are kept, others go on from their last checkpoint"
 _TRIFLE = {"memory": 1000.0}
 """Tune refuses a trial without resources. One whose workers have their own must not take a part of a CPU either: on a
 machine with one, that worker would wait for ever."""
@@ -97,7 +95,7 @@ def tune_jobs(
         ),
     )
     try:
-        with _quiet(), _unless_ray_dies(launcher):
+        with _quiet(), unless_ray_dies(launcher, _KEPT):
             found = tuner.fit()
     except (RuntimeError, ValueError, tune.TuneError) as err:
         raise LaunchError(
@@ -154,38 +152,6 @@ def _dumps(value: Any) -> bytes:
 
     data: bytes = cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
     return data
-
-
-@contextlib.contextmanager
-def _unless_ray_dies(launcher: RayLauncher) -> Iterator[None]:
-    """Leave the block where the embedded Ray has died: Tune would wait for it for ever, or for a minute and abort."""
-    over = threading.Event()
-    died: list[str] = []
-
-    def look() -> None:
-        while not over.wait(LOOK_S):
-            name = launcher.dead()
-            if name:
-                died.append(name)
-                signal.pthread_kill(main, signal.SIGINT)  # as Ctrl-C does: nothing else ends `fit`
-                return
-
-    main = threading.get_ident()
-    watcher = threading.Thread(target=look, name="mriad-ray-alive", daemon=True)
-    if threading.current_thread() is threading.main_thread():  # only that one takes signals
-        watcher.start()
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not died:
-            raise
-        raise LaunchError(
-            "the embedded Ray has died",
-            where={"process that ended": died[0], "usual cause": "too little memory, or it was killed"},
-            remedy="run the same command again: finished trials are kept, others go on from their last checkpoint",
-        ) from None
-    finally:
-        over.set()
 
 
 @contextlib.contextmanager
