@@ -89,4 +89,4 @@ def test_preview_writes_below_the_runs_folder(tmp_path: Path, monkeypatch: pytes
     assert asked == [("my.yaml", ["seed=1"]), 2]
     assert (tmp_path / "mriad-runs" / "previews" / "mine.png").stat().st_size > 1000
     assert "(2 samples)" in result.output
-    assert "next: mriad train my.yaml --dry-run" in result.output
+    assert "next: mriad train my.yaml --set seed=1 --dry-run" in result.output

@@ -79,7 +79,7 @@ def check(
     if fix is not None and out is not None:
         _fix(checked, out, tolerance_mm, resample, quiet)
     elif not quiet:
-        _next(checked, target)
+        _next(checked, target, overrides)
     if checked.report.must_be_fixed:
         raise typer.Exit(1)
 
@@ -117,18 +117,19 @@ def _fix(checked: "Checked", out: Path, tolerance_mm: float, resample: bool, qui
         next_step(f"mriad data check {made.table or made.folder}", "look at the copies")
 
 
-def _next(checked: "Checked", target: str) -> None:
+def _next(checked: "Checked", target: str, overrides: list[str] | None) -> None:
     """Name the next useful command."""
-    from mriad.cli.next_step import next_step
+    from mriad.cli.next_step import next_step, set_flags
 
     report = checked.report
     errors = {finding.check for finding in report.findings if finding.level == "error"}
     name = Path(target).name.removesuffix(".yaml") or "data"
+    again = f"{target}{set_flags(overrides)}"
     if "geometry" in errors:
-        next_step(f"mriad data check {target} --fix geometry --out {name}-fixed", "write corrected copies")
+        next_step(f"mriad data check {again} --fix geometry --out {name}-fixed", "write corrected copies")
     elif errors:
-        next_step(f"mriad data check {target} --all --json check.json", "every place, to be fixed")
+        next_step(f"mriad data check {again} --all --json check.json", "every place, to be fixed")
     elif checked.gathered.experiment is not None:
-        next_step(f"mriad train {target}", "nothing must be fixed")
+        next_step(f"mriad train {again}", "nothing must be fixed")
     else:
         next_step(f"mriad init {target}", "write an experiment that trains on it")

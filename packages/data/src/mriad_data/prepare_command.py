@@ -64,7 +64,7 @@ def prepare(
 
     Example: mriad data prepare experiment.yaml --workers 8
     """
-    from mriad.cli.next_step import next_step
+    from mriad.cli.next_step import next_step, runs_flag, set_flags
     from mriad.experiment.load import load_located
     from mriad.launch.files import runs_root
     from mriad.launch.protocol import visible_cpus
@@ -85,7 +85,8 @@ def prepare(
             typer.echo(line)
     if done.failures:
         raise typer.Exit(1)
-    next_step(f"mriad train {file}", "finds all this made" if fold else "one fold; --set fold=N another")
+    again = f"{file}{set_flags(overrides)}{runs_flag(runs)}"
+    next_step(f"mriad train {again}", "finds all this made" if fold else "one fold; --set fold=N another")
 
 
 def _here(experiment: "Experiment", root: "RunsRoot", folds: list[int], workers: int) -> "Prepared":

@@ -30,7 +30,7 @@ def splits(
 
     Example: mriad data splits experiment.yaml --set data.split.k=4
     """
-    from mriad.cli.next_step import next_step
+    from mriad.cli.next_step import next_step, set_flags
     from mriad.cli.progress import progress
     from mriad.experiment.load import load_located
 
@@ -58,4 +58,4 @@ def splits(
             path.write_text(text + "\n", encoding="utf-8")
     for line in table_lines(found, len(found.persons) if everyone else 60):
         typer.echo(line)
-    next_step(f"mriad train {experiment}", "run a fold: --set fold=N")
+    next_step(f"mriad train {experiment}{set_flags(overrides)}", "run a fold: --set fold=N")

@@ -6,7 +6,7 @@ from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from mriad.cli.next_step import next_step
+from mriad.cli.next_step import next_step, runs_flag, set_flags
 from mriad.errors import DataError
 from mriad.launch.files import runs_root
 
@@ -38,7 +38,8 @@ def preview(
     names = loaded.data.dataset.build().label_set.names
     shown = write_preview(path, batches, count, title=loaded.name, structures=names)
     typer.echo(f"written: {path} ({shown} samples)")
-    next_step(f"mriad train {experiment} --dry-run", "does it fit in memory, how long does it take")
+    again = f"{experiment}{set_flags(set_)}{runs_flag(runs)}"
+    next_step(f"mriad train {again} --dry-run", "does it fit in memory, how long does it take")
 
 
 def write_preview(

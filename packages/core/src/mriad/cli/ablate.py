@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mriad.cli.next_step import next_step
+from mriad.cli.next_step import next_step, runs_flag, set_flags
 from mriad.cli.train import LauncherChoice, Set, Tracking
 
 if TYPE_CHECKING:
@@ -49,8 +49,9 @@ def ablate(
 
     quiet()
     plan = make_plan(load_ablation(ablation, overrides or ()))
+    again = f"{ablation}{set_flags(overrides)}{runs_flag(runs)}"
     if dry_run:
-        _dry_run(plan, runs, ablation)
+        _dry_run(plan, runs, ablation, again)
         return
     from mriad.ablation.run import AblationOptions, run_ablation
 
@@ -65,7 +66,7 @@ def ablate(
         outcome = run_ablation(plan, options)
     except KeyboardInterrupt:
         print("interrupted; finished trials and the last checkpoints are kept", file=sys.stderr)
-        next_step(f"mriad ablate {ablation}", "go on from there")
+        next_step(f"mriad ablate {again}", "go on from there")
         raise typer.Exit(130) from None
     _report(outcome, runs)
     if outcome.failed:
@@ -78,13 +79,12 @@ def _report(outcome: Outcome, runs: Path | None) -> None:
     for end in outcome.failed:
         print(f"failed: {end.name}: {end.reason}", file=sys.stderr)
     print(f"\nablation  {outcome.folder}")
-    flag = f" --runs {runs}" if runs else ""
     if outcome.failed:
         next_step("the same command again", "runs what failed; finished trials are kept")
-    next_step(f"mriad ui{flag}", "the same in MLflow: one run a trial below the ablation")
+    next_step(f"mriad ui{runs_flag(runs)}", "the same in MLflow: one run a trial below the ablation")
 
 
-def _dry_run(plan: Plan, runs: Path | None, given: str) -> None:
+def _dry_run(plan: Plan, runs: Path | None, given: str, again: str) -> None:
     """The trials, what is shared, and time, memory and disk from a few real steps of the first variant."""
     from mriad.ablation.jobs import is_done, plan_jobs
     from mriad.cli.train import _duration
@@ -111,13 +111,14 @@ def _dry_run(plan: Plan, runs: Path | None, given: str) -> None:
         device = "cuda:0" if resources.gpus else "cpu"
         found = estimate(trained.experiment, root.store, device)
         at_once = max(1, visible_cpus() // (resources.workers * resources.cpus))
-        each = found.step_seconds * found.steps
         parent = next(p for p in (root.path, *root.path.parents) if p.exists())
         print(
-            f"a trial        {_duration(each)} of training ({found.steps:,} steps of {found.step_seconds:.3g} s)"
+            f"a trial        {_duration(found.seconds)}: {_duration(found.training_seconds)} of training "
+            f"({found.steps:,} steps of {found.step_seconds:.3g} s), {_duration(found.validation_seconds)} of "
+            f"validation, {_duration(found.test_seconds)} of tests"
         )
         print(
-            f"all of them    {_duration(each * len(todo) / at_once)} with {at_once} at once on this machine"
+            f"all of them    {_duration(found.seconds * len(todo) / at_once)} with {at_once} at once on this machine"
         )
         print(f"peak memory    {found.peak_memory_bytes / 2**30:.2f} GiB a trial")
         free = shutil.disk_usage(parent).free / 2**30
@@ -126,4 +127,4 @@ def _dry_run(plan: Plan, runs: Path | None, given: str) -> None:
         from mriad.launch.upload import measure_upload
 
         print(f"job's upload   {measure_upload(Path(given).absolute().parent).line()}")
-    next_step(f"mriad ablate {given}", "run them")
+    next_step(f"mriad ablate {again}", "run them")

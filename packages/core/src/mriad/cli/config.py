@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mriad.cli.next_step import next_step
+from mriad.cli.next_step import next_step, set_flags
 
 app = typer.Typer(add_completion=False, help="Look at experiments without running them.")
 
@@ -29,5 +29,7 @@ def show(
     from mriad.experiment.render import render
 
     typer.echo(render(load_located(experiment, overrides or [])))
-    sets = "".join(f" --set {text}" for text in overrides or [])
-    next_step(f"mriad train {experiment}{sets} --dry-run", "does it fit in memory, how long will it take")
+    next_step(
+        f"mriad train {experiment}{set_flags(overrides)} --dry-run",
+        "does it fit in memory, how long will it take",
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mriad.cli.next_step import next_step
+from mriad.cli.next_step import next_step, runs_flag, set_flags
 from mriad.errors import LaunchError
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def train(
 
         chosen = starting_from(chosen, find_start(start, runs))
     if dry_run:
-        _dry_run(chosen, runs, experiment)
+        again = f"{experiment}{set_flags(overrides)}{f' --from {start}' if start else ''}{runs_flag(runs)}"
+        _dry_run(chosen, runs, again)
         return
     _run(chosen, launcher.value, runs, tracking, overfit, loaded.source.parent)
 
@@ -136,15 +137,14 @@ def _run(
         reporter.close()
         folder = runs_root(runs).run(chosen.name, trial_id(chosen))
         print("interrupted; what was finished and the last checkpoint are kept", file=sys.stderr)
-        next_step(f"mriad resume {_short(folder)}", "go on from there")
+        next_step(f"mriad resume {_short(folder)}{runs_flag(runs)}", "go on from there")
         raise typer.Exit(130) from None
     finally:
         reporter.close()
     print_results(trial)
-    flag = f" --runs {runs}" if runs else ""
     if any(a.kind == "predictor" for a in trial.artefacts.values()):
         next_step(f"mriad predict SCAN.nii.gz --model {_short(trial.folder)}", "segment a scan")
-    next_step(f"mriad ui{flag}", "compare runs in MLflow")
+    next_step(f"mriad ui{runs_flag(runs)}", "compare runs in MLflow")
 
 
 def print_results(trial: Trial) -> None:
@@ -194,10 +194,20 @@ def _rows(found: Estimate, free: int) -> list[tuple[str, str]]:
         ("parameters", f"{found.parameters:,}"),
         ("steps", f"{found.steps:,} ({per_epoch:.1f} epochs, {found.validations} validations)"),
         ("a step", f"{found.step_seconds:.3g} s"),
-        ("training", f"{_duration(found.step_seconds * found.steps)} and the validations"),
+        ("training", _duration(found.training_seconds)),
+        (
+            "validation",
+            _cases(found.validation_seconds, found.validated_cases, found.validation_case_seconds),
+        ),
+        ("test", _cases(found.test_seconds, found.tested_cases, found.test_case_seconds)),
+        ("all of it", f"{_duration(found.seconds)}, and the figures"),
         ("peak memory", f"{found.peak_memory_bytes / gib:.2f} GiB in these steps"),
         ("prepared data", f"{found.prepared_bytes / gib:.2f} GiB of disk; {free / gib:.0f} GiB are free"),
     ]
+
+
+def _cases(seconds: float, cases: int, each: float) -> str:
+    return f"{_duration(seconds)} ({cases} cases of {each:.2g} s)" if cases else "none"
 
 
 def _duration(seconds: float) -> str:

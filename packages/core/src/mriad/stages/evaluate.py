@@ -167,9 +167,8 @@ def evaluate_cases(payload: EvaluatePayload, folder: Path, device: str, message:
         if not part.exists():
             if case.domain not in predictors:
                 predictors[case.domain] = load_predictor(Path(payload.predictor), device, case.domain)
-            write_rows(
-                part, _measure(experiment, metrics, case, name, predictors[case.domain], folder, whole)
-            )
+            predictor = predictors[case.domain]
+            write_rows(part, measure_case(experiment, metrics, case, name, predictor, folder, whole))
         rows += read_rows(part)
         if time.perf_counter() - told > 5:
             told = time.perf_counter()
@@ -179,7 +178,7 @@ def evaluate_cases(payload: EvaluatePayload, folder: Path, device: str, message:
     return {"cases": len(wanted), "reference": name, "seconds": round(time.perf_counter() - start, 3)}
 
 
-def _measure(
+def measure_case(
     experiment: Experiment,
     metrics: Sequence[Metric],
     case: Case,
@@ -188,7 +187,7 @@ def _measure(
     folder: Path,
     whole: LabelSet | None = None,
 ) -> list[Row]:
-    """Rows of one case; its prediction is kept as a soft map of 1/255 steps."""
+    """Predict a case on its own grid and return its rows; the prediction is kept as a soft map of 1/255 steps."""
     from mriad.evaluation import EmptyPolicy, Reference, score_case
     from mriad.images import write_like
     from mriad.preparation import load_sample

@@ -30,11 +30,12 @@ from mriad.training.streams import StreamSet
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mriad.evaluation import Row
     from mriad.interfaces import Metric
     from mriad.launch.protocol import WorkerContext
     from mriad.preparation import Prepared
     from mriad.training.algorithm import Algorithm
-    from mriad.vocabulary import Case
+    from mriad.vocabulary import Case, Sample, Task
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,29 @@ def can_judge(metric: Metric) -> bool:
     return metric.level == "case" and not metric.reads and metric.direction != "none" and not metric.literal
 
 
+def validate_case(
+    experiment: Experiment,
+    task: Task,
+    algorithm: Algorithm,
+    sample: Sample,
+    label: str,
+    metrics: list[Metric],
+    device: torch.device,
+) -> list[Row]:
+    """Predict a prepared case whole and score it against its training target, on the working grid."""
+    from mriad.inference.segmenter import predict_whole
+
+    networks = list(algorithm.predicting().values())
+    found = predict_whole(networks, sample, experiment.predict, task, device, experiment.model)
+    reference = Reference.of_sample(sample, label)
+    return score_case(found, sample.grid, reference, task.label_set(sample.domain), metrics)
+
+
+def validated_cases(cases: Cases) -> list[str]:
+    """Validation cases that have the training label."""
+    return [case.id for case in cases.side("validation") if cases.label in case.labels]
+
+
 class _Validator:
     """Predicts validation cases whole and scores them against the training target, on the working grid."""
 
@@ -249,29 +273,17 @@ class _Validator:
     ) -> None:
         self.experiment, self.task, self.prepared, self.label = experiment, cases.task, prepared, cases.label
         self.metrics = [m for m in experiment.evaluate.metrics if can_judge(m)]
-        labelled = [case.id for case in cases.side("validation") if cases.label in case.labels]
-        self.cases = labelled if self.metrics else []
+        self.cases = validated_cases(cases) if self.metrics else []
         self.mine = self.cases[context.rank :: context.world]
         self.device = torch.device(context.device)
 
     def __call__(self, algorithm: Algorithm) -> Mapping[str, float]:
         """Return means by "metric/structure", and by "metric" over structures."""
-        from mriad.inference.segmenter import predict_whole
-
         rows = []
         for case in self.mine:
             sample = self.prepared.of(case)
-            found = predict_whole(
-                list(algorithm.predicting().values()),
-                sample,
-                self.experiment.predict,
-                self.task,
-                self.device,
-                self.experiment.model,
-            )
-            reference = Reference.of_sample(sample, self.label)
-            rows += score_case(
-                found, sample.grid, reference, self.task.label_set(sample.domain), self.metrics
+            rows += validate_case(
+                self.experiment, self.task, algorithm, sample, self.label, self.metrics, self.device
             )
         together = [row for part in distributed.gather_objects(rows) for row in part]
         values: dict[str, float] = {}
