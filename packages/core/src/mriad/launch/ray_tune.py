@@ -14,7 +14,7 @@ from mriad.launch.files import atomic_write_bytes, make_folder
 from mriad.launch.ray_watch import unless_ray_dies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from mriad.experiment.model import ResourcesSection
