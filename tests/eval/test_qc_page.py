@@ -2,99 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import hashlib
 import json
 import re
 import zipfile
-from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
 import pytest
 import typer
-from mriad.case_table import Row
 from mriad.errors import DataError
-from mriad.geometry import Grid
 from mriad.images import read_volume, write_like
-from mriad.vocabulary import Volume
 from mriad_eval.evaluate import evaluate
-from mriad_eval.figures.mosaic import window
-from mriad_eval.qc import open_page, volumes, write_page, write_single, write_zip
-from mriad_eval.qc.picture import Picture, resampled
+from mriad_eval.qc import open_page, write_page, write_single, write_zip
 from mriad_eval.qc.scores import rank
-from mriad_eval.qc.volumes import in_script, script_of
+from mriad_eval.qc.volumes import in_script
+from qc_cases import EVIL, GRID, ODD, Shown, content, delivered, full, mask, row
 from typer.testing import CliRunner
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mriad_eval.qc import Page
-
-GRID = Grid.of((12, 14, 9), np.diag([1.0, 1.0, 2.0, 1.0]))
-EVIL = "</script><script>alert(1)</script>\"'&<!--"
-ODD = [EVIL, "Ünï 患者", "=1+1", "__proto__", "$x_1$"]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A case made of arrays."""
-
-    id: str
-    picture: Picture | None = None
-    error: str = ""
-
-    def read(self) -> Picture:
-        if self.error:
-            raise DataError(self.error, where={"file": "/secret/place/p.nii.gz"})
-        assert self.picture is not None
-        return self.picture
-
-
-def mask(shift: int = 0, grid: Grid = GRID) -> np.ndarray:
-    out = np.zeros((1, *grid.shape), np.float32)
-    out[0, 3 + shift : 7 + shift, 4:9, 2:7] = 1
-    return out
-
-
-def full(**over: Any) -> Picture:
-    scan = np.random.default_rng(0).random(GRID.shape).astype(np.float32)
-    given = {
-        "scan": Volume(scan, GRID),
-        "reference": (mask(), GRID),
-        "prediction": (0.8 * mask(1), GRID),
-        **over,
-    }
-    return Picture.of(**given)
-
-
-def row(case: str, value: float, **over: Any) -> Row:
-    plain = {"person": f"p-{case}", "contrast": "T2w", "domain": "", "structure": "cord", "metric": "dice"}
-    return Row(
-        **{"case": case, "value": value, "unit": "1", "direction": "higher", "worst": 0.0, **plain, **over}
-    )
-
-
-def content(page: Page) -> dict[str, Any]:
-    """What the browser will see, read from the file."""
-    text = (page.folder / "cases.js").read_text("ascii")
-    assert text.startswith("window.QC_PAGE = ")
-    return json.loads(text.removeprefix("window.QC_PAGE = ").rstrip().removesuffix(";"))
-
-
-def delivered(page: Page, number: int = 1) -> dict[str, Any]:
-    text = (page.folder / f"cases/{number:04d}.js").read_text("ascii")
-    return json.loads(re.fullmatch(rf"QC\.deliver\({number}, (.*)\);\n", text).group(1))
-
-
-def volume(told: dict[str, Any], role: str) -> nib.Nifti1Image:
-    return nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(told["volumes"][role]["base64"])))
-
-
-# ---- the bundle -------------------------------------------------------------------------------------------------
 
 
 def test_the_viewer_is_the_published_one_with_its_notices() -> None:
@@ -162,91 +91,6 @@ def test_files_and_content(tmp_path: Path) -> None:
     assert "http" not in policy
 
 
-def test_volumes_lie_where_the_scan_is(tmp_path: Path) -> None:
-    page = write_page(tmp_path / "qc", [Shown("a", full())], [])
-    told = delivered(page)
-    assert set(told["volumes"]) == {"scan", "reference", "prediction", "difference", "soft"}
-    for role, expected in {"reference": mask(), "prediction": mask(1), "soft": 0.8 * mask(1)}.items():
-        image = volume(told, role)
-        back = resampled(np.asarray(image.get_fdata(), np.float32), Grid.of(image.shape, image.affine), GRID)
-        np.testing.assert_allclose(back, expected[0], atol=1 / 255)
-        assert (image.header["intent_code"] == 1002) == (role != "soft")
-    scan = volume(told, "scan")
-    np.testing.assert_allclose(scan.affine, GRID.matrix)
-    assert (scan.get_data_dtype(), scan.shape) == (np.uint8, GRID.shape)
-    codes = np.asarray(volume(told, "difference").dataobj)
-    counts = [int((codes == code).sum()) for code in (1, 2, 3, 4)]
-    assert counts == [3 * 5 * 5, 5 * 5, 5 * 5, 0]
-    centre = GRID.voxels(told["centre"])
-    assert (mask()[0] + mask(1)[0])[tuple(np.rint(centre).astype(int))] > 0
-
-
-def test_the_centre_of_a_bent_structure_is_in_it() -> None:
-    ring = np.zeros((1, *GRID.shape), np.float32)
-    ring[0, 2:10, 2:12, 4] = 1
-    ring[0, 4:8, 4:10, 4] = 0
-    told = json.loads(script_of(1, full(reference=(ring, GRID), prediction=None))[len("QC.deliver(1, ") : -3])
-    assert ring[0][tuple(np.rint(GRID.voxels(told["centre"])).astype(int))] == 1
-
-
-def test_a_very_large_scan_is_cut_to_the_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cut scan still lies where it lay, and holds everything near the structures."""
-    fine = Grid.of((60, 56, 40), [[-0.4, 0, 0.02, 20], [0, 0.4, 0, -4], [0, 0, 0.9, -6], [0, 0, 0, 1]])
-    scan = np.random.default_rng(0).random(fine.shape).astype(np.float32)
-    monkeypatch.setattr(volumes, "LARGE", 1000)
-    monkeypatch.setattr(volumes, "AROUND_MM", 2.0)
-    told = json.loads(script_of(1, full(scan=Volume(scan, fine)))[len("QC.deliver(1, ") : -3])
-    image = volume(told, "scan")
-    cut = Grid.of(image.shape, image.affine)
-    assert np.prod(cut.shape) < 0.5 * scan.size
-    low, high = window(scan[tuple(_within(fine, cut))])
-    back = np.asarray(image.dataobj) / 255 * (high - low) + low
-    there = fine.voxels(cut.world(np.array([0, 0, 0])))
-    np.testing.assert_allclose(there, np.rint(there), atol=1e-6)  # whole voxels, nothing resampled
-    original = scan[tuple(_within(fine, cut))]
-    np.testing.assert_allclose(back, original.clip(low, high), atol=0.01)
-    corners = GRID.world(np.argwhere(mask()[0] + mask(1)[0]))
-    inside = cut.voxels(corners)
-    assert (inside >= 0).all()
-    assert (inside <= np.array(cut.shape) - 1).all()
-
-
-def _within(grid: Grid, part: Grid) -> list[slice]:
-    start = np.rint(grid.voxels(part.world(np.zeros(3)))).astype(int)
-    return [slice(a, a + n) for a, n in zip(start, part.shape, strict=True)]
-
-
-def test_no_header_field_and_no_path_goes_along(tmp_path: Path) -> None:
-    for kind, data in {"images": np.random.default_rng(0).random(GRID.shape), "labels": mask()[0]}.items():
-        image = nib.Nifti1Image(data.astype(np.float32 if kind == "images" else np.uint8), GRID.matrix)
-        image.header["descrip"] = b"SECRET NAME"
-        image.header["db_name"] = b"SECRETDB"
-        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"SECRET EXTENSION"))
-        (tmp_path / "in" / kind).mkdir(parents=True)
-        nib.save(image, tmp_path / "in" / kind / "case-1.nii.gz")
-    done = run(
-        tmp_path / "in" / "labels",
-        tmp_path / "in" / "labels",
-        "--images",
-        tmp_path / "in" / "images",
-        "--out",
-        tmp_path / "out",
-    )
-    assert "look at:" in done
-    seen = b""
-    for file in (tmp_path / "out" / "qc").rglob("*"):
-        if file.is_file() and file.parent.name != "app":
-            seen += file.read_bytes()
-    for name in ("0001",):
-        for entry in json.loads((tmp_path / "out/qc/cases" / f"{name}.js").read_text()[14:-3])[
-            "volumes"
-        ].values():
-            seen += gzip.decompress(base64.b64decode(entry["base64"]))
-    assert b"case-1" in seen
-    for secret in (b"SECRET", str(tmp_path).encode(), b".nii"):
-        assert secret not in seen
-
-
 def test_names_are_data_and_never_code(tmp_path: Path) -> None:
     rows = [row(case, 0.5, person=EVIL, contrast=EVIL, structure=EVIL) for case in ODD]
     page = write_page(tmp_path / "qc", [Shown(case, full()) for case in ODD], rows, title=EVIL, note=EVIL)
@@ -280,23 +124,6 @@ def test_empty_maps(tmp_path: Path) -> None:
     told = delivered(page)
     assert set(told["volumes"]) == {"scan"}
     assert "centre" not in told
-
-
-def test_other_grids_meet_in_world_space(tmp_path: Path) -> None:
-    """The same world box drawn on a scan of another spacing, orientation and origin."""
-    fine = Grid.of((30, 30, 30), [[-0.5, 0, 0, 12], [0, 0.5, 0, -1], [0, 0, 1, -3], [0, 0, 0, 1]])
-    world = fine.world(np.stack(np.meshgrid(*map(np.arange, fine.shape), indexing="ij"), -1))
-    inside = ((world >= [2.5, 3.5, 3]) & (world <= [6.5, 8.5, 13])).all(axis=-1)
-    picture = full(
-        prediction=(inside[None].astype(np.float32), fine), scan=Volume(inside.astype(np.float32), fine)
-    )
-    assert picture.prediction.shape == (1, *GRID.shape)
-    assert ((picture.prediction > 0.5) == (mask() > 0.5)).mean() > 0.97
-    on_grid = picture.scan_on_grid()
-    assert on_grid.shape == GRID.shape
-    assert np.corrcoef(on_grid.ravel(), mask().ravel())[0, 1] > 0.9
-    page = write_page(tmp_path / "qc", [Shown("a", picture)], [])
-    np.testing.assert_allclose(volume(delivered(page), "scan").affine, fine.matrix)
 
 
 def test_a_picture_that_cannot_be_drawn_says_why_without_naming_files(tmp_path: Path) -> None:
@@ -465,3 +292,34 @@ def test_images_of_other_cases_are_refused(folders: Path) -> None:
     write_like(folders / "wrong/three.nii.gz", mask()[0], GRID)
     with pytest.raises(DataError, match=r"(?s)no image is named like a case.*one, two.*three.*--images"):
         run("predictions", "labels", "--count-missing", "--images", "wrong", "--out", "out")
+
+
+def test_no_header_field_and_no_path_goes_along(tmp_path: Path) -> None:
+    for kind, data in {"images": np.random.default_rng(0).random(GRID.shape), "labels": mask()[0]}.items():
+        image = nib.Nifti1Image(data.astype(np.float32 if kind == "images" else np.uint8), GRID.matrix)
+        image.header["descrip"] = b"SECRET NAME"
+        image.header["db_name"] = b"SECRETDB"
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"SECRET EXTENSION"))
+        (tmp_path / "in" / kind).mkdir(parents=True)
+        nib.save(image, tmp_path / "in" / kind / "case-1.nii.gz")
+    done = run(
+        tmp_path / "in" / "labels",
+        tmp_path / "in" / "labels",
+        "--images",
+        tmp_path / "in" / "images",
+        "--out",
+        tmp_path / "out",
+    )
+    assert "look at:" in done
+    seen = b""
+    for file in (tmp_path / "out" / "qc").rglob("*"):
+        if file.is_file() and file.parent.name != "app":
+            seen += file.read_bytes()
+    for name in ("0001",):
+        for entry in json.loads((tmp_path / "out/qc/cases" / f"{name}.js").read_text()[14:-3])[
+            "volumes"
+        ].values():
+            seen += gzip.decompress(base64.b64decode(entry["base64"]))
+    assert b"case-1" in seen
+    for secret in (b"SECRET", str(tmp_path).encode(), b".nii"):
+        assert secret not in seen
