@@ -120,7 +120,8 @@ def _run(
 
     quiet()
     from mriad.launch.files import runs_root
-    from mriad.launch.trial import TrialOptions, overfitting, run_trial, trial_id
+    from mriad.launch.trial import OFF, TrialOptions, overfitting, run_trial, trial_id
+    from mriad.tracking.address import public
 
     reporter = TerminalReporter(experiment.name)
     chosen = overfitting(experiment, overfit) if overfit else experiment
@@ -144,7 +145,8 @@ def _run(
     print_results(trial)
     if any(a.kind == "predictor" for a in trial.artefacts.values()):
         next_step(f"mriad predict SCAN.nii.gz --model {_short(trial.folder)}", "segment a scan")
-    next_step(f"mriad ui{runs_flag(runs)}", "compare runs in MLflow")
+    where = f" --tracking {public(tracking)}" if tracking not in ("", OFF) else runs_flag(runs)
+    next_step(f"mriad ui{where}", "compare runs in MLflow")
 
 
 def print_results(trial: Trial) -> None:
