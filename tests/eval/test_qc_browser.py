@@ -20,7 +20,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from page_browser import Browser, executable
-from test_qc_page import EVIL, ODD, Shown, row
+from qc_cases import EVIL, ODD, Shown, row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
