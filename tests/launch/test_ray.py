@@ -17,7 +17,8 @@ from mriad.errors import DataError, LaunchError
 from mriad.experiment.model import ResourcesSection
 from mriad.launch import runs_root
 from mriad.launch.inline import InlineLauncher
-from mriad.launch.ray_launcher import RayLauncher, ray_environment
+from mriad.launch.ray_launcher import RayLauncher
+from mriad.launch.ray_settings import ray_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -53,6 +53,15 @@ class Metric(Component):
         """Keys of the case metrics whose rows a person metric reads; they are measured too."""
         return ()
 
+    def constant_wins(self) -> tuple[str, str] | None:
+        """Of a metric that a constant answer is best in, such as a spread over contrasts: two keys; else None.
+
+        The first is of the metric that measures what is spread ("csa"), the second of its error against the reference
+        ("csa_abs_error"): absolute in the same unit, or signed in %. Comparisons never claim such a metric, and show
+        from the rows of the two how the measured values agree with the reference's between persons.
+        """
+        return None
+
     def key(self) -> str:
         """The name in tables and MLflow, such as "dice"; no spaces."""
         return self.type_name().split(".", 1)[1]

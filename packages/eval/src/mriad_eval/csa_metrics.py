@@ -119,6 +119,11 @@ class CsaStd(Metric):
         (), description="Contrasts that a person must have; default: all of the evaluated cases."
     )
 
+    def constant_wins(self) -> tuple[str, str]:
+        """Area and its absolute error."""
+        ending = "" if self.mask == "soft" else "_binary"
+        return f"csa{ending}", f"csa_abs_error{ending}"
+
     def needs(self) -> tuple[str, ...]:
         """The rows of `eval.csa`."""
         return ("csa",) if self.mask == "soft" else ("csa_binary",)

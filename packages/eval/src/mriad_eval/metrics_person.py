@@ -20,6 +20,10 @@ class _VolumeOverContrasts(Metric):
         "binary", description="Volume of the mask > .5, or the soft sum."
     )
 
+    def constant_wins(self) -> tuple[str, str]:
+        """Volume and its relative error."""
+        return ("volume", "rve") if self.volume == "binary" else ("soft_volume", "soft_rve")
+
     def needs(self) -> tuple[str, ...]:
         """The volume of every case."""
         return ("volume",) if self.volume == "binary" else ("soft_volume",)

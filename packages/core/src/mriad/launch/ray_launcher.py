@@ -18,13 +18,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mriad.environment import quiet
 from mriad.errors import LaunchError
-from mriad.launch.files import RunsRoot, atomic_write_text, make_folder
+from mriad.launch.files import RunsRoot, make_folder
 from mriad.launch.lease import leased
 from mriad.launch.place import SEEN_WITHIN_S, check_place, check_shared, in_job, look
 from mriad.launch.process_tree import Process, started_with, wait_gone
 from mriad.launch.protocol import Launcher, require_absolute, visible_cpus
+from mriad.launch.ray_settings import host_and_port, make_token, ray_environment
 from mriad.launch.ray_watch import unless_ray_dies
 from mriad.launch.relay import relay
 from mriad.launch.worker import (
@@ -59,35 +59,6 @@ GONE_S = 30.0
 _MIB = 2**20
 _VITAL = ("gcs_server", "raylet")
 _GOES_ON = "run the same command again: it goes on from the last checkpoint"
-
-
-def ray_environment(token: Path | None = None, address: str = "") -> None:
-    """Set what Ray reads when it is imported; call before the first `import ray`. What a user has set stays.
-
-    Args:
-        token: where the access token of an embedded Ray lies; None when a running cluster is joined, whose
-            own addresses and token are then used.
-        address: of the cluster that is joined.
-    """
-    quiet()
-    if token is None:
-        # Without this, Ray turns a loopback address of a head on this machine into an outside one, where nothing
-        # listens; with it, no node of a real cluster is reached.
-        if _host_and_port(address)[0] in ("127.0.0.1", "localhost"):
-            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        elif sys.platform == "linux":
-            os.environ.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", None)
-        return
-    settings = {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keep CUDA_VISIBLE_DEVICES where no GPU is asked for
-    }
-    if sys.platform == "linux":
-        settings["GLOO_SOCKET_IFNAME"] = "lo"
-    for key, value in settings.items():
-        os.environ.setdefault(key, value)
 
 
 class RayLauncher(Launcher):
@@ -428,27 +399,8 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
-    """Of "host:port" or "ray://host:port"; ("", 0) of a word such as "auto"."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    return (host.strip("[]"), int(port)) if host and port.isdigit() else ("", 0)
-
-
 def _require_listener(address: str) -> None:
     """Raise OSError where nobody listens; Ray itself would try for many minutes."""
-    host, port = _host_and_port(address)
+    host, port = host_and_port(address)
     if host:
         socket.create_connection((host, port), timeout=CONNECT_S).close()
-
-
-def make_token(path: Path) -> None:
-    """Keep a random access token at `path` with mode 0600.
-
-    Raises:
-        StorageError: the place cannot be written.
-    """
-    if path.exists():
-        path.chmod(0o600)
-        return
-    make_folder(path.parent)
-    atomic_write_text(path, secrets.token_hex(32), mode=0o600)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mriad.errors import DataError
 
+from mriad_eval.comparison.spread import spread_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -34,6 +36,7 @@ class Measure:
     """One metric of a comparison. structure "": the mean over structures. reference: what it was measured against.
 
     higher_is_better refers to the counted values: for a metric with a best value V they are sizes of errors |x − V|.
+    spread: of a metric that a constant answer is best in, see `Metric.constant_wins`; else None.
     """
 
     metric: str
@@ -41,6 +44,7 @@ class Measure:
     reference: str
     unit: str
     direction: str
+    spread: tuple[str, str] | None = None
 
     @property
     def higher_is_better(self) -> bool:
@@ -126,7 +130,7 @@ def measure_of(table: TrialTable, name: str, reference: str = "") -> Measure:
             where={"unit": unit},
             remedy="compare its error, such as csa_abs_error for an area",
         )
-    return Measure(metric, structure, chosen, unit, direction)
+    return Measure(metric, structure, chosen, unit, direction, spread_of(metric, table))
 
 
 def same_persons(table: TrialTable) -> dict[str, str]:

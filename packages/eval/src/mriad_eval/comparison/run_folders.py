@@ -12,6 +12,7 @@ from mriad.evaluation import read_rows
 from mriad.launch.files import read_json
 from mriad.tracking.record import CASES, RUN
 
+from mriad_eval.comparison.spread import declared
 from mriad_eval.comparison.trials import Status, Trial, TrialTable
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def read_table(arguments: Sequence[str], root: RunsRoot) -> TrialTable:
             records.append(record)
             trials.append(_trial(record, name))
     data, evidence = _data_of(records)
-    return TrialTable(tuple(_apart(trials)), data, evidence, _voxels(records))
+    return TrialTable(tuple(_apart(trials)), data, evidence, _voxels(records), *declared(_metrics(records)))
 
 
 def table_of_study(study: Study) -> TrialTable:
@@ -85,7 +86,7 @@ def table_of_study(study: Study) -> TrialTable:
     data, evidence = _data_of(records)
     if study.generated:
         data, evidence = "phantom", "E2"
-    return TrialTable(tuple(trials), data, evidence, _voxels(records))
+    return TrialTable(tuple(trials), data, evidence, _voxels(records), *declared(_metrics(records)))
 
 
 def _split(argument: str) -> tuple[str, str]:
@@ -213,6 +214,18 @@ def _data_of(records: Iterable[_Record]) -> tuple[str, str]:
     if not phantom:
         return "", ""
     return " and ".join(names), "E2" if all(phantom) else "E3"
+
+
+def _metrics(records: Iterable[_Record]) -> Iterator[Any]:
+    """The configs of the metrics that runs and evaluations wrote down, each once."""
+    seen: list[Any] = []
+    for record in records:
+        experiment = record.content.get("experiment") or {}
+        asked = (experiment.get("evaluate") or {}).get("metrics") or []
+        for config in [*asked, *((record.content.get("config") or {}).get("metrics") or [])]:
+            if config not in seen:
+                seen.append(config)
+                yield config
 
 
 def _voxels(records: Iterable[_Record]) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Spreads over contrasts: a constant answer has none, so they are described beside agreement and never claimed."""
+"""Spreads over contrasts: a constant answer has none, so they are described beside agreement and never claimed.
+
+Which metrics these are they declare themselves (`Metric.constant_wins`), a plugin's like our own.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mriad.errors import DataError
+from mriad.errors import DataError, PluginError
+from mriad.metric import Metric
+from mriad.registry import registry
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from mriad_eval.csa_agreement import agreement_of
+from mriad_eval.csa_metrics import CsaStd
+from mriad_eval.metrics_person import VolumeSpread, VolumeVariation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,15 +28,15 @@ if TYPE_CHECKING:
     from mriad_eval.comparison.persons import Measure
     from mriad_eval.comparison.trials import TrialTable
 
-SPREADS = {
-    "csa_std": ("csa", "csa_abs_error"),
-    "csa_std_binary": ("csa_binary", "csa_abs_error_binary"),
-    "volume_sd": ("volume", "rve"),
-    "volume_cv": ("volume", "rve"),
-    "soft_volume_sd": ("soft_volume", "soft_rve"),
-    "soft_volume_cv": ("soft_volume", "soft_rve"),
-}
-"""Metrics that a constant wins: what is spread, and the error that tells the reference's value of it."""
+_OURS: tuple[Metric, ...] = (
+    CsaStd(),
+    CsaStd(mask="binary"),
+    VolumeSpread(),
+    VolumeSpread(volume="soft"),
+    VolumeVariation(),
+    VolumeVariation(volume="soft"),
+)
+"""In every form, for tables that come without the metrics' settings."""
 _Place = tuple[str, str]
 """Person and case."""
 
@@ -51,9 +60,32 @@ class SpreadAgreement:
     left_out: int
 
 
-def is_spread(measure: Measure) -> bool:
-    """Whether a constant answer is the best there is."""
-    return measure.metric in SPREADS
+def declared(configs: Iterable[object]) -> tuple[dict[str, tuple[str, str]], tuple[str, ...]]:
+    """What metrics say of themselves: key → `constant_wins`; and the types of those that cannot be asked.
+
+    Args:
+        configs: as records hold them, {"type": "eval.csa_std", …}.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    unknown: dict[str, None] = {}
+    for config in configs:
+        try:
+            metric = Metric.resolve(config)
+        except (PluginError, ValidationError, PydanticCustomError):  # not installed, or another version of it
+            unknown[str(config.get("type", "")) if isinstance(config, dict) else str(config)] = None
+            continue
+        if (pair := metric.constant_wins()) is not None:
+            found[metric.key()] = pair
+    return found, tuple(unknown)
+
+
+def spread_of(metric: str, table: TrialTable) -> tuple[str, str] | None:
+    """`Metric.constant_wins` of a metric by its key: as a table's trials recorded it, else by its type's defaults."""
+    if metric in table.spreads:
+        return table.spreads[metric]
+    ours = {known.key(): known.constant_wins() for known in _OURS}
+    installed, _ = declared({"type": name} for name in registry().names("metric"))
+    return (installed | ours).get(metric)
 
 
 def spread_agreement(
@@ -67,11 +99,13 @@ def spread_agreement(
 
     Args:
         table: of finished and missing trials.
-        measure: a spread, see `is_spread`.
+        measure: a spread, see `Measure.spread`.
         variants: those with finished trials.
         same: names that stand for another person, see `persons.same_persons`.
     """
-    quantity, error = SPREADS[measure.metric]
+    if measure.spread is None:
+        return [], []
+    quantity, error = measure.spread
     rows = [row for variant in variants for trial in table.finished(variant) for row in trial.rows]
     structures = dict.fromkeys(row.structure for row in rows if row.metric == measure.metric)
     found: list[SpreadAgreement] = []
@@ -180,7 +214,7 @@ def _options(value: Row, error: Row) -> list[float]:
     """What the reference may measure; [] where this trial does not tell."""
     if math.isnan(error.value) or error.note == "false positive":
         return []
-    if not error.metric.startswith("csa"):
+    if error.unit == "%":
         factor = 1 + error.value / 100
         return [value.value / factor] if factor > 0 and math.isfinite(value.value) else []
     if error.note == "miss":

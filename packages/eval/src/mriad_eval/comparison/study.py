@@ -13,7 +13,7 @@ from mriad.registry import registry
 from mriad_eval.comparison.differences import correct_all, difference
 from mriad_eval.comparison.exploratory import TESTS, Exploratory, explore
 from mriad_eval.comparison.persons import alike_persons, measure_of, person_values, same_persons
-from mriad_eval.comparison.spread import is_spread, spread_agreement
+from mriad_eval.comparison.spread import spread_agreement
 from mriad_eval.comparison.trials import require_comparable
 from mriad_eval.comparison.verdict import listed, verdict
 from mriad_eval.statistics.ranks import rank_stability
@@ -143,9 +143,9 @@ def compare(table: TrialTable, question: Question) -> ComparisonResult:
     cases = _persons_unknown(table)
     measures = [measure, *_other_measures(table, question, measure)]
     by_measure = {m: values if m == measure else _of_others(table, m, variants, same) for m in measures}
-    spreads = [spread_agreement(table, m, list(by_measure[m]), same) for m in measures if is_spread(m)]
+    spreads = [spread_agreement(table, m, list(by_measure[m]), same) for m in measures if m.spread]
     agreements = tuple(a for each, _ in spreads for a in each)
-    bare = is_spread(measure) and not any(a.metric == measure.metric for a in agreements)
+    bare = bool(measure.spread) and not any(a.metric == measure.metric for a in agreements)
     return ComparisonResult(
         question=question,
         primary=measure,
@@ -165,6 +165,7 @@ def compare(table: TrialTable, question: Question) -> ComparisonResult:
             *_notes(table, values, corrected, same),
             *_compute_notes([_facts(table, v) for v in variants]),
             *(note for _, notes in spreads for note in notes),
+            *_unasked(table),
         ),
         agreements=agreements,
     )
@@ -306,6 +307,15 @@ def _persons_unknown(table: TrialTable) -> bool:
     """Whether every case is its own person, so that persons are not identified and cases are counted."""
     rows = [row for trial in table.trials for row in trial.rows if row.case]
     return bool(rows) and all(row.person in ("", row.case) for row in rows)
+
+
+def _unasked(table: TrialTable) -> list[str]:
+    if not table.unknown:
+        return []
+    return [
+        f"whether a constant answer wins {', '.join(table.unknown)} is not known here: the plugin that defines it is "
+        "not installed, or is of another version"
+    ]
 
 
 def _compute_notes(facts: Sequence[VariantFacts]) -> list[str]:

@@ -50,13 +50,17 @@ class TrialTable:
     """All trials of a comparison.
 
     data: how a reader knows the data, such as "phantom". evidence: "E1" to "E4", "" where unknown. voxels:
-    fingerprint of each case's voxels, as far as known; two persons with the same voxels are one person.
+    fingerprint of each case's voxels, as far as known; two persons with the same voxels are one person. spreads:
+    `Metric.constant_wins` of the trials' metrics by key, as far as recorded. unknown: types of metrics whose plugin
+    cannot be asked.
     """
 
     trials: tuple[Trial, ...]
     data: str = ""
     evidence: str = ""
     voxels: Mapping[str, str] = field(default_factory=dict)
+    spreads: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
     @classmethod
     def of_rows(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mriad_eval.comparison.spread import is_spread
 from mriad_eval.statistics.paired import smallest_wilcoxon_p
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def verdict(found: Difference, table: TrialTable, *, alpha: float = 0.05, cases:
 
     A difference is claimed where Wilcoxon's p and that of persons and seeds (`CrossedEffects.p_claim`), both
     corrected, are at most α, the wider interval leaves zero out, and mean and ranks point the same way. A spread
-    (`spread.SPREADS`) is never claimed: a constant answer has the least.
+    (`Metric.constant_wins`) is never claimed: a constant answer has the least.
 
     Args:
         found: from `differences.correct_all`.
@@ -51,7 +50,7 @@ def verdict(found: Difference, table: TrialTable, *, alpha: float = 0.05, cases:
     head = f"{found.measure.name} against {found.measure.reference or 'the reference'}: "
     tail = f"{_on_whom(found, unit)}, {_where(found, table)}{_missing(found, table)}"
     names = found.variant, found.reference
-    if is_spread(found.measure):
+    if found.measure.spread:
         estimate = f"; {names[0]} and {names[1]}: {_signed(found)}, described only" if found.effects else ""
         text = (
             f"{head}a spread alone rewards a constant: {found.measure.name} is never claimed without agreement with "
