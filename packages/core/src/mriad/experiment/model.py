@@ -187,7 +187,10 @@ class BudgetSection(Config):
 class TestTimeSection(Config):
     """Test-time augmentation."""
 
-    flips: list[Axis] = Field(default_factory=list, description="All combinations of flips are averaged.")
+    flips: list[Axis] = Field(
+        default_factory=list,
+        description="All combinations are averaged; across left–right, structures of both sides trade places.",
+    )
 
 
 class PredictSection(Section):

@@ -15,6 +15,7 @@ from mriad.inference.native import to_native
 from mriad.inference.prediction import PredictionStream
 from mriad.inference.slab import Slab, collect, slabs_of_array
 from mriad.inference.window import blend, window_shape
+from mriad.sides import mirror_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +42,8 @@ class Segmenter:
     window at a time, under a softmax or sigmoid link, and their outputs under a raw link. Windows are blended in
     the same space. The head gets the raw outputs that mean these averages (their logarithm, their logit), once the
     volume is stitched. So flips change nothing for a symmetric network, and a network twice is the network.
+    A flip that turns left into right exchanges the outputs of structures that are each other's mirror image by name
+    ("left thalamus", "right thalamus"): see `mriad.sides`.
 
     Args:
         networks: equal tasks; put into evaluation mode while they are asked, and back.
@@ -50,7 +53,8 @@ class Segmenter:
         device: where networks and windows live; the networks must be there.
 
     Raises:
-        ExperimentError: the head reads outputs differently than the task says, or a 2D network lacks slices.
+        ExperimentError: the head reads outputs differently than the task says, a 2D network lacks slices, or (when
+            predicting) a left–right flip meets a structure without a partner on the other side.
     """
 
     networks: Sequence[nn.Module]
@@ -159,10 +163,11 @@ class Segmenter:
                 thick = min(_SLICES_AT_ONCE, sample.grid.shape[across])
                 size = [thick if i == across else n for i, n in enumerate(_three(size, across))]
         window = window_shape(sample.grid.shape, size, divisor)
+        sides = self._sides(sample.grid, domain)
         with _evaluating(self.networks):
             slabs = blend(
                 sample.image,
-                lambda box: self._forward(box, domain, across),
+                lambda box: self._forward(box, domain, across, sides),
                 outputs,
                 window,
                 overlap,
@@ -172,7 +177,20 @@ class Segmenter:
             for slab in slabs:
                 yield Slab(slab.axis, slab.start, _unlinked(slab.values, self.task.link))
 
-    def _forward(self, box: Tensor, domain: str, across: int | None) -> Tensor:
+    def _sides(self, grid: Grid, domain: str) -> tuple[int, list[int]] | None:
+        """The left–right axis and the outputs in mirrored order, where it is flipped and an order differs."""
+        axis = next(i for i, code in enumerate(grid.orientation) if code in "LR")
+        if "xyz"[axis] not in self.predict.test_time.flips:
+            return None
+        order = mirror_order(self.task.label_set(domain).names)
+        if order == tuple(range(len(order))):
+            return None
+        first = int(self.task.link == "softmax")  # background has no side
+        return axis, [*range(first), *(place + first for place in order)]
+
+    def _forward(
+        self, box: Tensor, domain: str, across: int | None, sides: tuple[int, list[int]] | None = None
+    ) -> Tensor:
         """(1, C, X, Y, Z) → the average prediction (O, X, Y, Z) in the space of the link."""
         axes = ["xyz".index(name) for name in self.predict.test_time.flips]
         axes = [a for a in dict.fromkeys(axes) if a != across]
@@ -185,6 +203,8 @@ class Segmenter:
                     out = self._ask(network, box.flip(dims) if dims else box, domain, across)
                     out = _linked(out, self.task.link)
                     out = out.flip(dims) if dims else out
+                    if sides is not None and sides[0] in chosen:
+                        out = out[:, sides[1]]
                     total = out if total is None else total + out  # not in place: it may be a network's own
                     count += 1
         assert total is not None
