@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mriad.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from mriad.hookspecs import RegisterComponent, RegisterExperiment
+    from mriad.hookspecs import RegisterCommand, RegisterComponent, RegisterExperiment
 
 MRIAD_API = 1
 
@@ -16,6 +16,13 @@ MRIAD_API = 1
 @hookimpl
 def mriad_register_components(register: RegisterComponent) -> None:
     """Register every component."""
+    from mriad_synthseg import atlas_stage, posteriors, samseg
+
+    register(atlas_stage.AtlasEM)
+    register(atlas_stage.FitAtlas)
+    register(posteriors.Posteriors)
+    register(samseg.Samseg)
+    register(samseg.SamsegStage)
 
 
 @hookimpl
@@ -24,3 +31,9 @@ def mriad_register_experiments(register: RegisterExperiment) -> None:
     for folder in ("experiments", "ablations"):
         for path in sorted((Path(__file__).parent / folder).glob("*.yaml")):
             register(path.stem, path)
+
+
+@hookimpl
+def mriad_register_commands(register: RegisterCommand) -> None:
+    """Register `mriad synthseg`."""
+    register("synthseg", "mriad_synthseg.commands:app", "Segment with volumes and quality; import weights.")
