@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from mriad.geometry import Grid
@@ -47,7 +48,7 @@ class Head:
 
     person: int
     part: str = "label"
-    spacing: float = 3.0
+    spacing: float = 4.0
     noise: float = 4.0
     bias: float = 0.15
     gain: float = 1.0
@@ -64,7 +65,7 @@ class Head:
     def grid(self):
         """Tilted and off the origin, each person differently; axes run LAS."""
         rng = np.random.default_rng(self.person + 7000)
-        shape = [int(round(n / self.spacing)) for n in (168, 204, 168)]
+        shape = [round(n / self.spacing) for n in (168, 204, 168)]
         angle = np.deg2rad(rng.uniform(-6, 6, 3))
         matrix = np.eye(4)
         turn = np.eye(3)
@@ -80,7 +81,10 @@ class Head:
         return Grid.of(shape, matrix)
 
     def labels(self):
-        """(X, Y, Z) values, and where the head is."""
+        """(X, Y, Z) values, and where the head is; read-only."""
+        return _labels(Head(self.person, spacing=self.spacing))
+
+    def _made(self):
         rng = np.random.default_rng(self.person)
         grid = self.grid()
         where = grid.world(np.stack(np.meshgrid(*[np.arange(n) for n in grid.shape], indexing="ij"), -1))
@@ -113,12 +117,21 @@ class Head:
         image = ndimage.gaussian_filter(image, 0.5 * 2.0 / self.spacing)  # partial volume at the borders
         rng = np.random.default_rng(self.person + 1000)
         along = [np.linspace(-1, 1, n) for n in grid.shape]
-        field = along[0][:, None, None] * rng.uniform(-1, 1) + along[1][:, None] * rng.uniform(-1, 1) + along[2] ** 2
+        field = (
+            along[0][:, None, None] * rng.uniform(-1, 1)
+            + along[1][:, None] * rng.uniform(-1, 1)
+            + along[2] ** 2
+        )
         image = image * np.exp(self.bias * field)
         # Rician, as magnitude images are.
         real, imaginary = (rng.normal(0, self.noise, grid.shape) for _ in range(2))
         image = np.hypot(image + real, imaginary)
         return Volume((self.gain * image + self.offset).astype(np.float32), grid)
+
+
+@lru_cache(maxsize=32)
+def _labels(head):
+    return head._made()
 
 
 def _inside(where, centre, half):
@@ -130,10 +143,25 @@ def index_of_heads(persons, contrast=None, **more):
     cases = []
     for person in persons:
         channels = {} if contrast is None else {"image": Head(person, contrast, **more)}
-        label = Label("hard", Head(person, "label", more.get("spacing", 3.0)))
+        label = Label("hard", Head(person, "label", more.get("spacing", 4.0)))
         cases.append(Case(f"head{person}", f"head{person}", channels, {"hard": label}))
     return CaseIndex(cases, LABELS)
 
 
 def dice(a, b):
     return 2 * (a & b).sum() / max((a.sum() + b.sum()), 1)
+
+
+@lru_cache(maxsize=1)
+def head_atlas():
+    """The atlas of five heads at 4 mm; read-only."""
+    from mriad.preparation import load_sample
+    from mriad_synthseg.atlas_building import Indexed, build_atlas
+
+    index = index_of_heads(range(5))
+
+    def read(place):
+        sample = load_sample(index[place], (), "hard", "hard", LABELS)
+        return Indexed(sample.target[0], sample.grid)
+
+    return build_atlas(5, read, LABELS, spacing_mm=4.0, smooth_mm=2.0, margin_mm=10.0)

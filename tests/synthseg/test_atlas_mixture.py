@@ -115,7 +115,10 @@ def test_the_objective_never_decreases(seed, gaussians, channels):
 def test_the_log_likelihood_is_that_of_scipy():
     rng = np.random.default_rng(3)
     mixture = Mixture(
-        rng.normal(size=(4, 2)), rng.uniform(0.1, 1, (4, 2)), np.array([0.3, 0.7, 1, 1]), np.array([0, 0, 1, 2])
+        rng.normal(size=(4, 2)),
+        rng.uniform(0.1, 1, (4, 2)),
+        np.array([0.3, 0.7, 1, 1]),
+        np.array([0, 0, 1, 2]),
     )
     values, prior = rng.normal(size=(50, 2)), rng.dirichlet([1, 1, 1], 50)
     by_hand = np.stack(
@@ -146,7 +149,9 @@ def test_the_m_step_is_weighted_moments():
     for g in range(3):
         mean = np.average(values[:, 0], weights=shares[:, g])
         assert after.means[g, 0] == pytest.approx(mean)
-        assert after.variances[g, 0] == pytest.approx(np.average((values[:, 0] - mean) ** 2, weights=shares[:, g]))
+        assert after.variances[g, 0] == pytest.approx(
+            np.average((values[:, 0] - mean) ** 2, weights=shares[:, g])
+        )
     assert after.weights[1] == pytest.approx(shares[:, 1].sum() / shares[:, 1:].sum())
 
 

@@ -79,11 +79,11 @@ def predict(
     torch.set_num_threads(used)
     predictor = load_predictor(place, device, domain)
     scans, faults = _scans(scan, channel or [], predictor)
-    name = _short_name(place)
+    name = short_name(place)
     target = out or runs_root(runs).path / "predictions" / name
     settings = {"device": device, "threads": used, "domain": domain}
     job = Job(name, identity(place), form, target.absolute(), overwrite, settings)
-    with closing(_Shown()) as shown:
+    with closing(ScanProgress()) as shown:
         outcome = predict_files(
             predictor, scans, job, failed=faults, on_scan=shown.on_scan, on_window=shown.on_window
         )
@@ -168,7 +168,7 @@ def _scans(
     return [Scan({names[0]: scan})], []
 
 
-def _short_name(place: Path) -> str:
+def short_name(place: Path) -> str:
     """What a predictor is called in folders and sidecars."""
     if place.is_file():
         from mriad.model_file import FILE, read_card
@@ -200,7 +200,7 @@ def _report(outcome: Outcome, out: Path) -> None:
         next_step(f"itksnap -g {next(iter(scan.files.values()))} -s {outputs[0]}", "look at one")
 
 
-class _Shown:
+class ScanProgress:
     """Progress of the scan in work: its place among all, its windows, the time left for it."""
 
     def __init__(self) -> None:
@@ -208,15 +208,18 @@ class _Shown:
         self._progress: Progress | None = None
 
     def on_scan(self, place: int, count: int, scan: Scan) -> None:
+        """Begin the next scan."""
         self.close()
         self._label = f"[{place + 1}/{count}] {scan.folder / scan.name}"
 
     def on_window(self, done: int, total: int) -> None:
+        """Say how far it is."""
         if self._progress is None:
             self._progress = Progress(total, self._label)
         self._progress.update(done)
 
     def close(self) -> None:
+        """End the line of the current scan."""
         if self._progress is not None:
             self._progress.close()
             self._progress = None

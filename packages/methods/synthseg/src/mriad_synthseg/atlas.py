@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from mriad.vocabulary import LabelSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -71,7 +72,7 @@ class Atlas:
                 where={"file": path},
                 remedy="run the stage that fits it again",
             ) from error
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise CheckpointError("an atlas cannot be read", where={"file": path, "reason": error}) from error
         if card.get("format") != FORMAT:
             raise CheckpointError(
@@ -79,10 +80,10 @@ class Atlas:
                 where={"file": path, "format": card.get("format"), "expected": FORMAT},
             )
         priors = steps.astype(np.float32) / np.float32(_STEPS)
-        priors[0] += 1 - priors.sum(0)  # the rounding of the others
+        priors /= priors.sum(0)  # they were rounded one by one
         names = {str(name): int(value) for name, value in card["structures"]}
         return cls(
-            np.clip(priors, 0, 1), Grid.of(card["shape"], np.reshape(card["affine"], (4, 4))),
+            priors, Grid.of(card["shape"], np.reshape(card["affine"], (4, 4))),
             LabelSet.of(names), int(card["maps"]),
         )  # fmt: skip
 
@@ -129,7 +130,9 @@ class Classes:
         order = list(dict.fromkeys(called))
         unknown = [name for name in gaussians if name not in order]
         if unknown:
-            raise ValueError(f"`gaussians` names no class: {', '.join(unknown)}; there are {', '.join(order)}")
+            raise ValueError(
+                f"`gaussians` names no class: {', '.join(unknown)}; there are {', '.join(order)}"
+            )
         counts = {BACKGROUND: background, **gaussians}
         return cls(
             tuple(order),

@@ -122,7 +122,9 @@ def _mean_shape(shapes: Sequence[Shape]) -> Shape:
     count = np.maximum(there.sum(0), 1)
     mean = np.where(there, centres, 0).sum(0) / count
     mean[~there.any(0)] = np.nan
-    return Shape(mean, np.mean([s.centre for s in shapes], axis=0), np.mean([s.spread for s in shapes], axis=0))
+    return Shape(
+        mean, np.mean([s.centre for s in shapes], axis=0), np.mean([s.spread for s in shapes], axis=0)
+    )
 
 
 def build_atlas(
@@ -176,9 +178,7 @@ def build_atlas(
     return Atlas(total, grid, label_set, count)
 
 
-def _add_counts(
-    total: NDArray[np.float32], found: Indexed, back: NDArray[np.float64], grid: Grid
-) -> None:
+def _add_counts(total: NDArray[np.float32], found: Indexed, back: NDArray[np.float64], grid: Grid) -> None:
     """Add to (1 + S, X, Y, Z) how often each structure is met in each voxel; `back`: common world → map's world."""
     matrix = np.linalg.inv(found.grid.matrix) @ back @ grid.matrix
     flat = total.reshape(len(total), -1)
@@ -188,11 +188,7 @@ def _add_counts(
         index = []
         inside = np.ones(grid.shape, bool)
         for row, size in zip(matrix[:3], found.data.shape, strict=True):
-            at = (
-                (row[0] * axes[0] + row[3])[:, None, None]
-                + (row[1] * axes[1])[:, None]
-                + row[2] * axes[2]
-            )
+            at = (row[0] * axes[0] + row[3])[:, None, None] + (row[1] * axes[1])[:, None] + row[2] * axes[2]
             whole = np.floor(at + 0.5).astype(np.int64)
             inside &= (whole >= 0) & (whole < size)
             index.append(np.clip(whole, 0, size - 1))

@@ -174,7 +174,9 @@ class AtlasPredictor:
         places = [p[step // 2 :: step] for p in native]
         chosen = replace(
             sample,
-            image=np.ascontiguousarray(sample.image[:, step // 2 :: step, step // 2 :: step, step // 2 :: step]),
+            image=np.ascontiguousarray(
+                sample.image[:, step // 2 :: step, step // 2 :: step, step // 2 :: step]
+            ),
         )
         mask = self._mask(reader, warp, places, None)
         level = _Level(chosen, axes, scale, self.settings, mask, places)
@@ -229,9 +231,7 @@ class AtlasPredictor:
         mask: NDArray[np.bool_] = ndimage.distance_transform_edt(~seen, sampling=spacing) <= _GROWN_MM
         return mask
 
-    def _posteriors(
-        self, sample: Sample, fitted: Fitted, on_window: OnWindow | None
-    ) -> Iterator[Slab]:
+    def _posteriors(self, sample: Sample, fitted: Fitted, on_window: OnWindow | None) -> Iterator[Slab]:
         """Posteriors (S, …) on the native grid, in slabs across the first axis."""
         axes, fit = fitted.axes, fitted.fit
         structures = PriorReader(self.atlas.priors, self.atlas.grid, axes)
@@ -252,7 +252,9 @@ class AtlasPredictor:
                 if near.any():
                     priors = structures.read(places[torch.from_numpy(near)]).numpy()
                     level = _Level(part, axes, scale, self.settings, near, some)
-                    values = level.voxels(np.zeros((level.count, len(self.classes)))).unbiased(fit.coefficients)
+                    values = level.voxels(np.zeros((level.count, len(self.classes)))).unbiased(
+                        fit.coefficients
+                    )
                     likelihood = fit.mixture.class_log_likelihood(values, len(self.classes))
                     out[:, near] = self._posterior(priors, likelihood)
             yield Slab(0, begin, torch.from_numpy(out))

@@ -1,4 +1,4 @@
-"""`synthseg.fit_atlas` and `synthseg.atlas_em`: a Bayesian, contrast-adaptive baseline without training; light configs."""
+"""`synthseg.fit_atlas` and `synthseg.atlas_em`: a Bayesian baseline that adapts to any contrast; light configs."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ class AtlasSettings(Config):
         default_factory=dict, description="Class → number of Gaussians, for mixed classes; others have 1."
     )
     background_gaussians: Count = Field(
-        3, description="Gaussians of what the atlas has no name for: air, skin, skull (1 and 3 for soft tissue)."
+        3,
+        description="Gaussians of what the atlas has no name for: air, skin, skull (1 and 3 for soft tissue).",
     )
     counts_as: dict[str, str] = Field(
         default_factory=dict,
-        description="Structure of the maps → structure that it is segmented as, or `background`; others as themselves.",
+        description="Structure of the maps → structure that it counts as, or `background`; others as themselves.",
     )
     working_mm: float = Field(
         2.0, gt=0, description="Voxel size at which atlas and Gaussians are fitted, mm (2, then 1)."
@@ -48,12 +49,18 @@ class AtlasSettings(Config):
     bias_sd: float = Field(
         0.5, gt=0, description="Standard deviation of a coefficient of the bias beforehand, log units."
     )
-    control_mm: float = Field(14.0, gt=0, description="Distance of the control points of the displacement, mm.")
+    control_mm: float = Field(
+        14.0, gt=0, description="Distance of the control points of the displacement, mm."
+    )
     stiffness: float = Field(
-        1.0, ge=0, description="Weight of the mean squared gradient of the displacement, per voxel's log-likelihood."
+        1.0,
+        ge=0,
+        description="Weight of the mean squared gradient of the displacement, per voxel's log-likelihood.",
     )
     rounds: int = Field(
-        4, ge=0, description="Turns of Gaussians and displacement at `working_mm` (100); ends when little is gained."
+        4,
+        ge=0,
+        description="Turns of Gaussians and displacement at `working_mm` (100); ends when little is gained.",
     )
 
 

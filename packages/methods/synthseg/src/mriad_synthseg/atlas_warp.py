@@ -79,25 +79,6 @@ class Warp:
             for where, (low, high) in zip(positions, self.axes.extents, strict=True)
         ]
 
-    def finer(self, spacing_mm: float) -> Warp:
-        """The same displacement, nearly, on closer control points (least squares at the new points' Greville places)."""
-        new = Warp.start(self.axes, self.affine, spacing_mm)
-        if not self.control.any():
-            return new
-        where = [
-            np.linspace(low, high, max(2 * n, 8))
-            for (low, high), n in zip(self.axes.extents, new.control.shape[1:], strict=True)
-        ]
-        dense = _field(self.control, self.tables(where))
-        inverse = [np.linalg.pinv(t, rcond=1e-6) for t in new.tables(where)]
-        return replace(new, control=_field(dense, inverse))
-
-
-def _field(control: NDArray[np.float64], tables: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    x, y, z = tables
-    out: NDArray[np.float64] = np.einsum("iabc,xa,yb,zc->ixyz", control, x, y, z, optimize=True)
-    return out
-
 
 def _controls(low: float, high: float, spacing: float) -> int:
     return int(np.ceil((high - low) / spacing)) + 3
@@ -211,7 +192,9 @@ def improved(
         points = points @ linear.T + step[9:] + centre
         priors = reader.read(points @ start[:3, :3].T + start[:3, 3])
         mean = torch.log((likelihood * (priors + TINY)).sum(0)).mean()
-        return -mean + how.stiffness * (_roughness(control, warp.spacing_mm) + _strain(start[:3, :3] @ linear))
+        return -mean + how.stiffness * (
+            _roughness(control, warp.spacing_mm) + _strain(start[:3, :3] @ linear)
+        )
 
     with torch.no_grad():
         before = float(objective())
@@ -231,9 +214,7 @@ def improved(
     move = np.eye(4)
     move[:3, :3] += found[:9].reshape(3, 3) / _RADIUS_MM
     move[:3, 3] = found[9:] + warp.axes.centre - move[:3, :3] @ warp.axes.centre
-    return replace(
-        warp, affine=warp.affine @ move, control=control.detach().double().numpy()
-    ), before - after
+    return replace(warp, affine=warp.affine @ move, control=control.detach().double().numpy()), before - after
 
 
 def _strain(linear: Tensor) -> Tensor:

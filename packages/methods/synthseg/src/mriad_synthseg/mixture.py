@@ -73,9 +73,7 @@ class Mixture:
         return out
 
 
-def start(
-    values: Array, prior: Array, gaussians: Sequence[int], spread: float = 1.0
-) -> Mixture:
+def start(values: Array, prior: Array, gaussians: Sequence[int], spread: float = 1.0) -> Mixture:
     """A first mixture: each class at the prior-weighted mean of its voxels.
 
     Several Gaussians of a class are spread evenly over mean ± `spread` standard deviations.
@@ -103,7 +101,7 @@ def start(
 
 
 def floor_of(values: Array) -> Array:
-    """The smallest variance of a Gaussian (D,); of the values with their bias, so that it stays while that is fitted."""
+    """The smallest variance of a Gaussian (D,); of the values with their bias, so that it never moves."""
     floor: Array = FLOOR * (values.var(0) + 1e-12)
     return floor
 
@@ -157,7 +155,9 @@ class SmoothBasis:
     tables: tuple[Array, Array, Array]
 
     @classmethod
-    def over(cls, positions: Sequence[Array], extents: Sequence[tuple[float, float]], kernel_mm: float) -> SmoothBasis:
+    def over(
+        cls, positions: Sequence[Array], extents: Sequence[tuple[float, float]], kernel_mm: float
+    ) -> SmoothBasis:
         """The basis at voxel positions along each axis.
 
         Args:

@@ -33,9 +33,12 @@ class Posteriors(Head):
         0.5, ge=0, description="Standard deviation of the Gaussian in working voxels; 0: none."
     )
     keep_largest: bool = Field(True, description="Filter components of the foreground and of the groups.")
-    threshold: float = Field(0.25, gt=0, lt=1, description="Summed posterior above which a voxel is in a piece.")
+    threshold: float = Field(
+        0.25, gt=0, lt=1, description="Summed posterior above which a voxel is in a piece."
+    )
     groups: list[Annotated[list[str], Field(min_length=1)]] = Field(
-        default_factory=list, description="Structures that are one piece together; the original's topology classes."
+        default_factory=list,
+        description="Structures that are one piece together; the original's topology classes.",
     )
 
     @property

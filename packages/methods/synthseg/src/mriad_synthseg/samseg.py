@@ -123,6 +123,8 @@ class SamsegStage(Stage):
             timeout_s=self.timeout_s,
         )
         with atomic_file(context.folder / "predictor.json") as temporary:
-            temporary.write_text(json.dumps({"format": 1, **config.model_dump(mode="json")}, indent=1), "utf-8")
+            temporary.write_text(
+                json.dumps({"format": 1, **config.model_dump(mode="json")}, indent=1), "utf-8"
+            )
         summary = {"program": str(program), "version": version_of(self.command)}
         return Artefact("predictor", context.folder, context.fingerprint, summary)

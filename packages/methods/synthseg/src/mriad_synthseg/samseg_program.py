@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -80,8 +81,17 @@ class SamsegPredictor:
                 file = folder / f"input{place}_{''.join(c for c in channel if c.isalnum())}.nii.gz"
                 files.append(write_like(file, volume.data.astype(np.float32), volume.grid, "float32"))
             out = folder / "out"
-            arguments = ["--input", *map(str, files), "--output", str(out), "--threads", str(self.config.threads)]
-            end = run_program([str(self.program), *arguments], folder, self.config.timeout_s, self.config.threads)
+            arguments = [
+                "--input",
+                *map(str, files),
+                "--output",
+                str(out),
+                "--threads",
+                str(self.config.threads),
+            ]
+            end = run_program(
+                [str(self.program), *arguments], folder, self.config.timeout_s, self.config.threads
+            )
             labels = _read(out / OUTPUT, end)
         on_grid = pulled(labels, Transform.identity(), grid, "hard").data
         return CasePrediction(self._maps(on_grid), grid, self.label_set, True)
@@ -115,7 +125,11 @@ def run_program(command: Sequence[str], folder: Path, timeout_s: float, threads:
         LaunchError: it cannot be started, fails, or takes longer than `timeout_s`.
     """
     log = folder / "log.txt"
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads)}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads),
+    }
     with log.open("wb") as file:
         try:
             process = subprocess.Popen(
@@ -147,10 +161,8 @@ def run_program(command: Sequence[str], folder: Path, timeout_s: float, threads:
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End the program and all that it started; what is gone already is no error."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()
 
 
