@@ -116,7 +116,7 @@ class TestAtlas:
         head_atlas().save(tmp_path)
         again = Atlas.load(tmp_path)
         assert again.label_set == head_atlas().label_set
-    assert again.grid == head_atlas().grid
+        assert again.grid == head_atlas().grid
         np.testing.assert_allclose(again.priors, head_atlas().priors, atol=1e-3)
         np.testing.assert_allclose(again.priors.sum(0), 1, atol=1e-6)
         (tmp_path / "atlas.npz").write_bytes(b"no atlas")
@@ -165,6 +165,7 @@ class TestWarp:
         found = reader.read(places.reshape(-1, 3)).reshape(3, 6, 6, 6).numpy()
         np.testing.assert_allclose(found[:, :4], priors[:, 2:], atol=1e-5)
         assert (found[0, 4:] == 1).all()
+
     assert (found[1:, 4:] == 0).all()
 
     def test_a_shift_is_found_from_the_likelihood(self):
@@ -279,7 +280,9 @@ def test_an_experiment_fits_an_atlas_and_measures_it(experiment, runs, capsys):
     from mriad.launch.trial import TrialOptions, run_trial
 
     trial = run_trial(Experiment.model_validate(experiment), TrialOptions(runs=runs, tracking="off"))
-    dice_of = {row.structure: row.value for row in read_rows(trial.folder / "cases.csv") if row.metric == "dice"}
+    dice_of = {
+        row.structure: row.value for row in read_rows(trial.folder / "cases.csv") if row.metric == "dice"
+    }
     assert min(dice_of.values()) > 0.75
     assert len(dice_of) == len(VALUES), dice_of
     folder = trial.predictor
