@@ -165,8 +165,7 @@ class TestWarp:
         found = reader.read(places.reshape(-1, 3)).reshape(3, 6, 6, 6).numpy()
         np.testing.assert_allclose(found[:, :4], priors[:, 2:], atol=1e-5)
         assert (found[0, 4:] == 1).all()
-
-    assert (found[1:, 4:] == 0).all()
+        assert (found[1:, 4:] == 0).all()
 
     def test_a_shift_is_found_from_the_likelihood(self):
         """Two classes, a ball that the atlas has 4 mm away: the affine brings it back, the objective rises."""

@@ -66,6 +66,7 @@ def save_converted(file: Path, folder: Path, labels: Path | None = None, flips: 
     from mriad.training.checkpoint import load_networks
     from mriad.vocabulary import Task
 
+    from mriad_synthseg.inference_steps import STEPS
     from mriad_synthseg.keras_file import architecture_of, converted, read_arrays
 
     arrays = read_arrays(file)
@@ -86,18 +87,13 @@ def save_converted(file: Path, folder: Path, labels: Path | None = None, flips: 
         "window": [192, 192, 192],
         "overlap": 0.25,
     }
-    steps = [
-        {"type": "data.orient", "axes": "RAS"},
-        {"type": "data.resample", "spacing_mm": [1, 1, 1], "image_order": 1},
-        {"type": "data.percentile", "lower": 0.5, "upper": 99.5},
-    ]
     return save_predictor(
         folder,
         task=task,
         predict=PredictSection.model_validate(predict),
         model=model,
-        preprocessing=[PreprocessingStep.resolve(step) for step in steps],
-        parameters=[None] * len(steps),
+        preprocessing=[PreprocessingStep.resolve(step) for step in STEPS],
+        parameters=[None] * len(STEPS),
         networks={"network": state},
     )
 
