@@ -166,6 +166,7 @@ def _indices(
         data = whole.astype(np.int64)
     known = {0: 0, **dict.fromkeys(label_set.background, 0)}
     known |= {s.value: i + 1 for i, s in enumerate(label_set.structures)}
+    known |= {value: known[to] for value, to in label_set.merged}
     top = max([*known, *label_set.ignore])
     outside = -1
     table = np.full(top + 1, outside, np.int16)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from mriad.errors import DataError, ExperimentError
 from mriad.identity import fingerprint
 from mriad.label_budget import is_partial, sparsely_labelled
+from mriad.painted import channels_after, label_set_after
 from mriad.same_person import renamed, unite_persons
 from mriad.split_check import SIDES
 from mriad.split_check import check_split as check_split
@@ -210,9 +211,18 @@ def cases_of(
     data = experiment.data
     domains = tuple(data.domains) or tuple(sorted(set(index.column("domain")) - {""}))
     slices: Slices = next((stream.slices for stream in experiment.streams.values() if stream.slices), "")
+    stored = index.label_set
+    wanted = label_set_after(experiment, stored)
+    if wanted != stored and data.structures:
+        raise ExperimentError(
+            "data.structures does not go with an augmenter that changes what is segmented",
+            where={"stored": ", ".join(stored.names), "segmented": ", ".join(wanted.names)},
+            remedy="leave data.structures out and name the structures in the augmenter",
+        )
     task = Task(
-        channels=tuple(data.channels) or tuple(index[0].channels),
-        label_sets=label_sets_of(index.label_set, data.structures, domains),
+        channels=channels_after(experiment, tuple(data.channels) or _first_channels(index)),
+        label_sets=label_sets_of(wanted, data.structures, domains),
+        stored_label_set=stored if wanted != stored else None,
         link=experiment.predict.head.link,
         domains=domains,
         dimensions=2 if slices else 3,
@@ -220,6 +230,11 @@ def cases_of(
     )
     label = data.labels.name or data.labels.kind
     return Cases(index, {side: tuple(split.get(side, ())) for side in SIDES}, task, label, held_out)
+
+
+def _first_channels(index: CaseIndex) -> tuple[str, ...]:
+    """Channels of the first case that has an image; label maps have none."""
+    return next((tuple(case.channels) for case in index if case.channels), ())
 
 
 def label_sets_of(

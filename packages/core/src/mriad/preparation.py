@@ -199,6 +199,12 @@ class Recipe:
     parameters: tuple[Parameters, ...] = ()
     store: SampleStore | None = None
     domain_sets: Mapping[str, LabelSet] = field(default_factory=dict)
+    painted: bool = False
+    """Whether an augmenter paints images: a case without any channel then has an image of none."""
+
+    def channels_of(self, case: Case) -> tuple[str, ...]:
+        """The channels that are read of a case."""
+        return () if self.painted and not case.channels else self.channels
 
     def set_of(self, case: Case) -> LabelSet:
         """The label set of the case's target."""
@@ -239,6 +245,8 @@ class Recipe:
             known["confidence"] = label.confidence.fingerprint
         if label.annotated is not None:
             known |= {"annotated": list(label.annotated), "names": list(label_set.names)}
+        if label_set.merged:
+            known["merged"] = [list(pair) for pair in label_set.merged]
         if label_set is not self.label_set:
             known |= {"background": list(label_set.background), "of": list(self.label_set.names)}
         return known
@@ -262,7 +270,9 @@ class Recipe:
                 self.sample(case, fitted), self.steps[fitted:count], self.parameters[fitted:count], fitted
             )
         label = self.label_name if self.labelled(case) else None
-        sample = load_sample(case, self.channels, label, self.kind, self.set_of(case), self.label_set)
+        sample = load_sample(
+            case, self.channels_of(case), label, self.kind, self.set_of(case), self.label_set
+        )
         return apply_steps(sample, self.steps[:count], self.parameters[:count])
 
 

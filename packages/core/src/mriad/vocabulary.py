@@ -41,6 +41,8 @@ class LabelSet:
     """Values of label files that mean "not annotated here": they become invalid, never background."""
     background: tuple[int, ...] = ()
     """Further values of label files that are background: structures that another domain segments."""
+    merged: tuple[tuple[int, int], ...] = ()
+    """(value, value of a structure): further values of label files that belong to a structure."""
 
     @classmethod
     def of(cls, values: Mapping[str, int], ignore: Sequence[int] = ()) -> LabelSet:
@@ -75,8 +77,26 @@ class LabelSet:
                 f"the label set {what} {', '.join(unknown or names)}",
                 where={"structures": ", ".join(known) or "none"},
             )
-        others = tuple(s.value for s in self.structures if s.name not in names)
-        return LabelSet(tuple(known[name] for name in names), self.ignore, (*self.background, *others))
+        out = tuple(s.value for s in self.structures if s.name not in names)
+        others = (*out, *(value for value, to in self.merged if to in out))
+        merged = tuple((value, to) for value, to in self.merged if to not in out)
+        return LabelSet(tuple(known[n] for n in names), self.ignore, (*self.background, *others), merged)
+
+    def indices(self, stored: LabelSet) -> tuple[int, ...]:
+        """Index in a target of this label set of each index (0 background, s + 1 structure s) of a stored one.
+
+        Raises:
+            DataError: the stored label set has a value that this one does not know.
+        """
+        place = {0: 0, **dict.fromkeys((*self.background, *self.ignore), 0)}
+        place |= {s.value: i + 1 for i, s in enumerate(self.structures)}
+        place |= {value: place[to] for value, to in self.merged}
+        strange = [f"{s.value} {s.name}" for s in stored.structures if s.value not in place]
+        if strange:
+            raise DataError(
+                "a label set does not know values of another", where={"values": ", ".join(strange)}
+            )
+        return (0, *(place[s.value] for s in stored.structures))
 
     def __len__(self) -> int:
         return len(self.structures)

@@ -31,11 +31,12 @@ def preview(
     """
     from mriad.experiment.load import load
     from mriad.launch.api import preview_batches
+    from mriad.painted import label_set_after
 
     loaded = load(experiment, set_ or ())
     batches = preview_batches(loaded, count)
     path = out or runs_root(runs).path / "previews" / f"{loaded.name}.png"
-    names = loaded.data.dataset.build().label_set.names
+    names = label_set_after(loaded, loaded.data.dataset.build().label_set).names
     shown = write_preview(path, batches, count, title=loaded.name, structures=names)
     typer.echo(f"written: {path} ({shown} samples)")
     again = f"{experiment}{set_flags(set_)}{runs_flag(runs)}"

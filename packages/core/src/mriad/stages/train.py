@@ -106,6 +106,7 @@ class TrainStage(Stage):
             labels=labels_folder(context),
             start=self._start(context),
             key_map=dict(self.key_map),
+            inputs={name: str(made.folder) for name, made in context.inputs.items()},
         )
         summary = context.launcher.run(
             train_worker,

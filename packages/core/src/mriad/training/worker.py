@@ -6,7 +6,7 @@ import contextlib
 import resource
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from mriad.evaluation import Reference, score_case, summarise
 from mriad.experiment.model import Experiment
 from mriad.flow import Cases, follow_persons, gather_cases, make_streams, overfit
 from mriad.launch.checkpoints import FolderCheckpoints
+from mriad.painted import as_segmented, painted, painters_of
 from mriad.preparation import Recipe, fit_steps, prepare
 from mriad.stages.members import inner_split
 from mriad.stages.train import index_of
@@ -52,6 +53,8 @@ class TrainPayload:
     labels: str
     start: str
     key_map: dict[str, str]
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Folders of artefacts that components refer to, by stage name."""
 
 
 def train_worker(context: WorkerContext[TrainPayload]) -> dict[str, Any]:
@@ -153,6 +156,7 @@ def cases_for(experiment: Experiment, payload: TrainPayload) -> Cases:
         cases = replace(cases, split={**cases.split, "train": training, "validation": validation})
     if derived is not None:
         cases = follow_persons(experiment, derived, cases)
+    cases = replace(cases, task=replace(cases.task, inputs=payload.inputs))
     return overfit(cases, payload.overfit) if payload.overfit else cases
 
 
@@ -168,6 +172,7 @@ def recipe_for(experiment: Experiment, cases: Cases, store: str) -> Recipe:
         steps=steps,
         parameters=(None,) * len(steps),
         store=experiment.data.store.build(Path(store)),
+        painted=bool(painters_of(experiment)),
     )
 
 
@@ -251,9 +256,16 @@ def validate_case(
     metrics: list[Metric],
     device: torch.device,
 ) -> list[Row]:
-    """Predict a prepared case whole and score it against its training target, on the working grid."""
+    """Predict a prepared case whole and score it against its training target, on the working grid.
+
+    A label map without an image is painted, alike each time.
+    """
     from mriad.inference.segmenter import predict_whole
 
+    if len(sample.image):
+        sample = as_segmented(sample, task)
+    else:
+        sample = painted(sample, painters_of(experiment), task, experiment.seed, device)
     networks = list(algorithm.predicting().values())
     found = predict_whole(networks, sample, experiment.predict, task, device, experiment.model)
     reference = Reference.of_sample(sample, label)

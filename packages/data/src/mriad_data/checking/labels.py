@@ -56,7 +56,13 @@ def _drawn(one: Seen, v: VolumeFacts, label_set: LabelSet | None) -> Iterator[Fi
                 "values", "error", "a label map holds negative values", one.case.id, v.place, _some(negative)
             )
         return
-    known = {0, *(s.value for s in label_set.structures), *label_set.ignore, *label_set.background}
+    known = {
+        0,
+        *(s.value for s in label_set.structures),
+        *label_set.ignore,
+        *label_set.background,
+        *dict(label_set.merged),
+    }
     outside = [n for n in v.values if n not in known]
     if outside:
         names = ", ".join(f"{s.name} = {s.value}" for s in label_set.structures)
