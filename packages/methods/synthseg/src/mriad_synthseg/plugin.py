@@ -16,13 +16,20 @@ MRIAD_API = 1
 @hookimpl
 def mriad_register_components(register: RegisterComponent) -> None:
     """Register every component."""
-    from mriad_synthseg import atlas_stage, posteriors, samseg
+    from mriad_synthseg import atlas_stage, generate, losses, models, posteriors, samseg
 
-    register(atlas_stage.AtlasEM)
-    register(atlas_stage.FitAtlas)
-    register(posteriors.Posteriors)
-    register(samseg.Samseg)
-    register(samseg.SamsegStage)
+    for component in (
+        atlas_stage.AtlasEM,
+        atlas_stage.FitAtlas,
+        generate.Generate,
+        models.UNet,
+        losses.Dice,
+        losses.LogitRegression,
+        posteriors.Posteriors,
+        samseg.Samseg,
+        samseg.SamsegStage,
+    ):
+        register(component)
 
 
 @hookimpl
