@@ -124,7 +124,7 @@ class Draws:
                 self._dense.append(generator)
         drawing = self._dense if rows is None else [self._dense[row] for row in rows]
         fields = [torch.randn(tuple(shape), generator=g, device=self._device) for g in drawing]
-        return torch.stack(fields)
+        return fields[0][None] if len(fields) == 1 else torch.stack(fields)  # one field needs no copy
 
     def _stack(self, rows: list[np.ndarray | float]) -> Tensor:
         array = np.stack([np.asarray(row, dtype=np.float32) for row in rows])

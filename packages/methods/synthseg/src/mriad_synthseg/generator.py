@@ -84,8 +84,8 @@ class Generator:
             valid.append(seen)
         return replace(
             batch,
-            image=torch.stack(images),
-            target=torch.stack(targets),
+            image=_stacked(images),
+            target=_stacked(targets),
             validity=None
             if batch.validity is None
             else torch.stack([v for v in valid if v is not None])[:, None],
@@ -115,17 +115,17 @@ class Generator:
         palette = Palette.of(drawn, self.roles)
         if target.is_floating_point():
             return self._paint_soft(target, drawn, palette, noise, spacing, validity)
+        outputs = len(self.roles.segmented) + 1
+        seen = None
         if self.compiled is not None and target.device.type == "cpu" and validity is None:
-            label, output, images = self.compiled.paint(
-                compact(target[0], palette.mean.shape[1]), drawn, palette, noise, self.settings
-            )
-            seen = None
+            given = compact(target[0], palette.mean.shape[1])
+            output, images = self.compiled.paint(given, drawn, palette, noise, outputs, self.settings)
         else:
             label, seen = self._deformed(target, drawn, palette, noise.shape[1:], validity)
-            output = compact(palette.output, len(self.roles.segmented) + 1).to(label.device)
-            output = output.index_select(0, label.reshape(-1).int()).view_as(label)
+            table = compact(palette.output, outputs).to(label.device)
+            output = table.index_select(0, label.reshape(-1).int()).view_as(label)
             images = [self._degraded(mixed(label, palette, c, noise[c]), drawn, c) for c in range(len(noise))]
-        return self._finished(images, drawn, spacing), output[None], seen
+        return self._acquired(images, drawn, spacing), output[None], seen
 
     def _deformed(
         self, target: Tensor, drawn: Drawn, palette: Palette, size: Sequence[int], validity: Tensor | None
@@ -140,18 +140,15 @@ class Generator:
         return with_shapes(label, drawn, palette.structures), rest[0] if rest else None
 
     def _degraded(self, image: Tensor, drawn: Drawn, channel: int) -> Tensor:
+        """Blur, bias, clip, [0, 1], exponent."""
         image = blurred(image, drawn.blur)
         bias = drawn.bias[channel : channel + 1]
         if bool((bias != 0).any()):
             image *= upsampled(bias.to(image.device), image.shape)[0].exp_()
-        return image
+        return finished(image, self.settings.clip, float(drawn.exponent[channel]))
 
-    def _finished(self, images: Sequence[Tensor], drawn: Drawn, spacing: Sequence[float]) -> Tensor:
-        made = [
-            coarsened(finished(image, self.settings.clip, float(drawn.exponent[c])), drawn, spacing)
-            for c, image in enumerate(images)
-        ]
-        return torch.stack(made)
+    def _acquired(self, images: Sequence[Tensor], drawn: Drawn, spacing: Sequence[float]) -> Tensor:
+        return _stacked([coarsened(image, drawn, spacing) for image in images])
 
     def _paint_soft(
         self,
@@ -193,7 +190,7 @@ class Generator:
                 1 - validity[None, None], grid, mode="nearest", padding_mode="zeros", align_corners=True
             )
             seen = 1 - mask[0, 0]
-        return self._finished(images, drawn, spacing), made.clamp_(0, 1), seen
+        return self._acquired(images, drawn, spacing), made.clamp_(0, 1), seen
 
     def _checked(self, batch: Batch) -> Tensor:
         """The target, refused where it is not one of this label set."""
@@ -231,6 +228,11 @@ class Generator:
                 remedy="indices are 0 for background and s + 1 for structure s of the label set",
             )
         return target
+
+
+def _stacked(rows: Sequence[Tensor]) -> Tensor:
+    """`torch.stack`, but one row is not copied."""
+    return rows[0][None] if len(rows) == 1 else torch.stack(list(rows))
 
 
 def _compiled(backend: str):  # type: ignore[no-untyped-def]

@@ -1,9 +1,13 @@
 """The two losses of SynthSeg's training; the numbers are in `mriad_synthseg.loss_functions`.
 
-Both are called as `loss(prediction, target, weight=None)`: raw outputs (B, S + 1, *D), background first; a target
-that is integer (B, 1, *D), 0 background and s + 1 structure s, or float (B, S, *D) in [0, 1]; a weight (B, 1, *D)
-that is 0 where a voxel is hidden, and not negative. They return the mean over samples of a value per sample, () float32 (float64 for float64
-input), lower is better. A sample without any visible voxel counts as 0.
+Both are called as `loss(prediction, target, weight=None)`:
+
+- prediction: raw outputs (B, S + 1, *D), background first.
+- target: integer (B, 1, *D), 0 background and s + 1 structure s; or float (B, S, *D) in [0, 1].
+- weight: (B, 1, *D) ≥ 0, where 0 hides a voxel.
+
+They return the mean over samples of a value per sample, () float32 (float64 for float64 input), lower is better. A
+sample without any visible voxel counts as 0.
 """
 
 from __future__ import annotations
