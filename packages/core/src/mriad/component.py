@@ -47,6 +47,8 @@ class Component(Config):
     interface: ClassVar[str] = ""
     references: ClassVar[tuple[str, ...]] = ()
     """Fields that hold names of stages; `Task.inputs` gives `build` the folders of what they made."""
+    files: ClassVar[tuple[str, ...]] = ()
+    """Fields that name a file, or a folder of files, which a stage's fingerprint takes for what is in it."""
 
     @classmethod
     def type_name(cls) -> str:

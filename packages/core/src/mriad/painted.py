@@ -14,7 +14,7 @@ import numpy as np
 from mriad.errors import DataError, ExperimentError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import torch
 
@@ -116,6 +116,23 @@ def as_segmented(sample: Sample, task: Task) -> Sample:
         if index:
             soft[index - 1] += channel
     return replace(sample, target=np.minimum(soft, 1))
+
+
+def require_one_orientation(samples: Iterable[Sample]) -> None:
+    """Refuse maps whose axes point to different sides: a flip, or a left structure, would mean either.
+
+    Raises:
+        DataError: two cases with their orientations.
+    """
+    first: Sample | None = None
+    for sample in samples:
+        first = first or sample
+        if sample.grid.orientation != first.grid.orientation:
+            raise DataError(
+                "label maps that are painted have different orientations",
+                where={first.case: first.grid.orientation, sample.case: sample.grid.orientation},
+                remedy="add {type: data.orient, axes: RAS} to data.preprocessing",
+            )
 
 
 def painted(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
 from mriad.component import Component, Config
+from mriad.filehash import file_sha256
 
 if TYPE_CHECKING:
     from mriad.experiment.model import Experiment
@@ -48,11 +50,13 @@ def canonical(value: Any, path: str = "") -> Any:
     """
     if isinstance(value, Config):
         hidden = type(value).references if isinstance(value, Component) else ()
+        files = type(value).files if isinstance(value, Component) else ()
         out: dict[str, Any] = {}
         for name, info in type(value).model_fields.items():
             key = info.serialization_alias or info.alias or name
             if name not in hidden and key not in COVERED.get(path, ()):
-                out[key] = canonical(getattr(value, name), f"{path}.{key}")
+                found = getattr(value, name)
+                out[key] = content(found) if name in files else canonical(found, f"{path}.{key}")
         version = getattr(type(value), "version", None)
         return out if version is None else {**out, "$version": version}
     if isinstance(value, Mapping):
@@ -60,6 +64,18 @@ def canonical(value: Any, path: str = "") -> Any:
     if isinstance(value, (list, tuple)):
         return [canonical(v, f"{path}.") for v in value]
     return to_jsonable_python(value)
+
+
+def content(path: Any) -> Any:
+    """What stands for a file in a fingerprint: its SHA-256; a folder's by name; for a path to nothing, itself."""
+    if path is None:
+        return None
+    place = Path(path)
+    if place.is_file():
+        return file_sha256(place)
+    if place.is_dir():
+        return {p.name: file_sha256(p) for p in sorted(place.iterdir()) if p.is_file()}
+    return str(path)
 
 
 def names(value: Any) -> list[str]:

@@ -17,7 +17,7 @@ from mriad.evaluation import Reference, score_case, summarise
 from mriad.experiment.model import Experiment
 from mriad.flow import Cases, follow_persons, gather_cases, make_streams, overfit
 from mriad.launch.checkpoints import FolderCheckpoints
-from mriad.painted import as_segmented, painted, painters_of
+from mriad.painted import as_segmented, painted, painters_of, require_one_orientation
 from mriad.preparation import Recipe, fit_steps, prepare
 from mriad.stages.members import inner_split
 from mriad.stages.train import index_of
@@ -70,6 +70,8 @@ def train_worker(context: WorkerContext[TrainPayload]) -> dict[str, Any]:
     cases = cases_for(experiment, payload)
     recipe = recipe_for(experiment, cases, payload.store)
     prepared = _prepare_once(context, experiment, cases, recipe)
+    if recipe.painted and context.rank == 0:
+        require_one_orientation(prepared)
 
     streams = StreamSet(
         make_streams(experiment, cases, prepared.of, payload.seed),

@@ -54,7 +54,7 @@ class Generate(Augmenter):
     type: Literal["synthseg.generate"] = "synthseg.generate"
     where: ClassVar[Literal["device", "worker"]] = "device"
     references: ClassVar[tuple[str, ...]] = ("priors",)
-    files: ClassVar[tuple[str, ...]] = ("table",)
+    files: ClassVar[tuple[str, ...]] = ("table", "priors_file")
 
     preset: Preset = Field(
         "paper", description="Where null fields take their values: paper, code2020 or head."
@@ -120,6 +120,7 @@ class Generate(Augmenter):
     priors: str = Field(
         "", description="Stage that fitted intensity priors (synthseg.fit_priors), drawn from instead."
     )
+    priors_file: Path | None = Field(None, description="Instead: a table that `mriad synthseg priors` wrote.")
     priors_absent: Literal["error", "uniform"] = Field(
         "error", description="Classes that the priors lack: refuse, or draw them from `mean` and `std`."
     )
@@ -177,6 +178,8 @@ class Generate(Augmenter):
             raise ValueError(f"size has {len(self.size)} numbers; a volume has 3 axes")
         if self.table is not None and (self.labels or self.classes or self.left or self.right):
             raise ValueError("give `table`, or `labels`, `classes`, `left` and `right`; not both")
+        if self.priors and self.priors_file is not None:
+            raise ValueError("give one of `priors` and `priors_file`")
         if self.classes and len(self.classes) != len(self.labels):
             longer, name = max((self.labels, "labels"), (self.classes, "classes"), key=lambda x: len(x[0]))
             surplus = ", ".join(map(str, longer[min(len(self.labels), len(self.classes)) :][:6]))

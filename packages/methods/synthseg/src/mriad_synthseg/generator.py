@@ -50,10 +50,11 @@ class Generator:
         self.roles = config.roles(self.stored)
         self.channels = max(1, len(task.channels))
         self.priors = None
-        if config.priors:
-            from mriad_synthseg.priors import fitted_priors
+        if config.priors or config.priors_file is not None:
+            from mriad_synthseg.priors import priors_of_stage, read_priors
 
-            self.priors = fitted_priors(task.inputs, config.priors, self.roles, config.priors_absent)
+            path = config.priors_file or priors_of_stage(task.inputs, config.priors)
+            self.priors = read_priors(path, self.roles, config.priors_absent)
         self.compiled = _compiled(config.backend)
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:

@@ -16,7 +16,7 @@ MRIAD_API = 1
 @hookimpl
 def mriad_register_components(register: RegisterComponent) -> None:
     """Register every component."""
-    from mriad_synthseg import atlas_stage, generate, losses, models, posteriors, samseg
+    from mriad_synthseg import atlas_stage, generate, losses, models, posteriors, samseg, stages
 
     for component in (
         atlas_stage.AtlasEM,
@@ -28,6 +28,8 @@ def mriad_register_components(register: RegisterComponent) -> None:
         posteriors.Posteriors,
         samseg.Samseg,
         samseg.SamsegStage,
+        stages.FitPriors,
+        stages.SplitBackground,
     ):
         register(component)
 
@@ -43,4 +45,8 @@ def mriad_register_experiments(register: RegisterExperiment) -> None:
 @hookimpl
 def mriad_register_commands(register: RegisterCommand) -> None:
     """Register `mriad synthseg`."""
-    register("synthseg", "mriad_synthseg.commands:app", "Segment with volumes and quality; import weights.")
+    register(
+        "synthseg",
+        "mriad_synthseg.commands:app",
+        "Learn priors; segment with volumes and quality; import the public weights: mriad synthseg import FILE.h5",
+    )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 EXTRACEREBRAL = range(500, 600)
 """SynthSeg's numbers of what lies outside the brain."""
+BACKGROUND_PART = "background_part_"
+"""Structures of this name are parts of an unlabelled background: painted, each by its own Gaussian, not segmented."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,15 @@ def roles_of(config: Generate, given: LabelSet) -> Roles:
         ExperimentError: a structure has no class; a name is unknown; a side does not pair.
     """
     names = ("background", *given.names)
+    parts = tuple(s for s in given.structures if s.name.startswith(BACKGROUND_PART))
+    listed = LabelSet(tuple(s for s in given.structures if s not in parts))
     if config.table is not None:
-        classes, partners, outputs = _from_table(config, given)
+        classes, partners, outputs = _from_table(config, listed)
     else:
-        classes, partners = _from_lists(config, given)
-        outputs = {s.value: s.value for s in given.structures}
+        classes, partners = _from_lists(config, listed)
+        outputs = {s.value: s.value for s in listed.structures}
+    outputs |= {part.value: 0 for part in parts}
+    classes |= {part.name: max(classes.values(), default=0) + n for n, part in enumerate(parts, 1)}
     if config.sides_share:
         classes = {n: min(c, classes[partners.get(n, n)]) for n, c in classes.items()}
     # Classes are numbered in order of appearance, from 1: the background's own is 0.

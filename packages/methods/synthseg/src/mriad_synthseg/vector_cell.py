@@ -1,4 +1,4 @@
-"""One trilinear cell on four-component vectors, as vector instructions: numba itself leaves such short loops scalar."""
+"""One trilinear cell on four-component vectors as vector instructions: numba leaves such short loops scalar."""
 
 from __future__ import annotations
 
