@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trial_setup as setup
 from ablation_setup import THIRDS, write
-from mriad.ablation.jobs import Setting, plan_jobs, run_job
+from mriad.ablation.job_runs import run_job
+from mriad.ablation.jobs import Setting, plan_jobs
 from mriad.ablation.load import load_ablation
 from mriad.ablation.plan import Plan, make_plan
 from mriad.ablation.run import AblationOptions, run_ablation

@@ -83,5 +83,9 @@ class StageError(MriadError):
     """A stage raised an error of its own, or left no sound result; the stage and its folder are named."""
 
 
+class StoppedEarlyError(MriadError):
+    """A search gave a training up, since others were better at the same step; nothing is wrong with it."""
+
+
 class TrackingError(MriadError):
     """The tracking store cannot be reached or refuses what is sent."""

@@ -1,17 +1,17 @@
-"""The units of work of an ablation: trials, and stages that several trials share."""
+"""The units of work of an ablation: trials, stages that several trials share, and trainings of a search."""
 
 from __future__ import annotations
 
 import json
-import time
+import math
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mriad.errors import LaunchError, MriadError
-from mriad.identity import fingerprint, short
+from mriad.ablation.search import Tried
+from mriad.errors import MriadError
+from mriad.identity import fingerprint
 from mriad.launch.files import RunsRoot, read_json
-from mriad.launch.lease import STALE_AFTER_S
 from mriad.launch.trial import STAGES, trial_id
 from mriad.stages.fingerprints import DataIdentity, fingerprints, identify
 from mriad.stages.graph import expand
@@ -22,13 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from mriad.ablation.plan import Plan, PlannedTrial
+    from mriad.ablation.plan import Plan
+    from mriad.ablation.search import PlannedSearch, SearchTrial
     from mriad.experiment.model import Experiment
-    from mriad.launch.protocol import Launcher, LauncherName
-    from mriad.training.protocols import Reporter
-
-PATIENCE_S = STALE_AFTER_S + 10
-"""How long a job waits for a folder whose last owner may have been killed."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,10 @@ class Job:
     """See `PlannedTrial.fixed`."""
     marks: tuple[str, ...] = ()
     """Of a trial: the fingerprints of its stages, which cover the data, files and versions that they read."""
+    search: SearchTrial | None = None
+    """The training of a search; None for a trial."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of a trial's record, besides its variant, fold and seed."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,67 @@ class Ended:
     reason: str = ""
 
 
+def job_id(experiment: Experiment, search: SearchTrial | None = None) -> str:
+    """Identity of a trial, or of one training of a search, which is no trial: nothing is tested."""
+    identity = trial_id(experiment)
+    # A training that may have been stopped is no result for a search that lets all run to their end.
+    return identity if search is None else fingerprint(["search trial", identity, bool(search.rungs)])
+
+
 def plan_jobs(plan: Plan) -> tuple[list[Job], list[Job]]:
     """Stages that at least two trials need, in an order in which they can run, and one job a trial.
 
     What only measures is never shared: it is cheap, and its table belongs to the trial. Reads the data sets: the
-    fingerprints cover their voxels.
+    fingerprints cover their voxels. Trials that wait for a search are left out.
     """
+    return _with_shared(
+        [
+            Job(
+                id=trial.id,
+                name=f"{trial.variant} fold {trial.fold} seed {trial.seed}",
+                experiment=trial.experiment.model_dump(mode="json"),
+                variant=trial.variant,
+                fold=trial.fold,
+                seed=trial.seed,
+                fixed=trial.fixed,
+                tags={}
+                if trial.search is None
+                else {"search": trial.search.id, "tuning_trials": str(trial.search.spec.trials)},
+            )
+            for trial in plan.trials
+            if trial.is_tuned
+        ],
+        [trial.experiment for trial in plan.trials if trial.is_tuned],
+    )
+
+
+def search_jobs(
+    drawn: Sequence[tuple[PlannedSearch, int, Mapping[str, Any]]], root: RunsRoot
+) -> tuple[list[Job], list[Job]]:
+    """Stages that at least two trainings need, and one job a training: (search, number, values) each.
+
+    Equal values are one training; its id does not depend on the number.
+    """
+    jobs: dict[str, Job] = {}
+    experiments: dict[str, Experiment] = {}
+    for search, number, values in drawn:
+        asked, experiment = search.trial(number, values, root), search.experiment(values)
+        job = Job(
+            id=job_id(experiment, asked),
+            name=f"{search.variant} fold {search.fold} search {number}",
+            experiment=experiment.model_dump(mode="json"),
+            variant=search.variant,
+            fold=search.fold,
+            seed=search.seed,
+            search=asked,
+        )
+        if job.id not in jobs:
+            jobs[job.id], experiments[job.id] = job, experiment
+    return _with_shared(list(jobs.values()), list(experiments.values()))
+
+
+def _with_shared(jobs: Sequence[Job], experiments: Sequence[Experiment]) -> tuple[list[Job], list[Job]]:
+    """The stages that several jobs need as jobs of their own, and the jobs with what they need."""
     known: dict[str, DataIdentity] = {}
 
     def once(experiment: Experiment) -> DataIdentity:
@@ -90,28 +145,37 @@ def plan_jobs(plan: Plan) -> tuple[list[Job], list[Job]]:
         return known[key]
 
     users: dict[str, list[str]] = defaultdict(list)
-    first: dict[str, tuple[PlannedTrial, str, set[str]]] = {}
-    all_marks: dict[str, tuple[str, ...]] = {}
-    for trial in plan.trials:
-        graph = expand(trial.experiment)
+    first: dict[str, tuple[Job, str, set[str]]] = {}
+    all_marks: list[tuple[str, ...]] = []
+    for job, experiment in zip(jobs, experiments, strict=True):
+        graph = expand(experiment)
         marks = fingerprints(graph, once)
-        all_marks[trial.id] = tuple(sorted(marks.values()))
-        for node in graph:
-            if node.kind == "table":
-                continue
-            mark = marks[node.name]
-            users[mark].append(trial.id)
-            first.setdefault(mark, (trial, node.name, {marks[name] for name in graph.upstream(node.name)}))
+        if (
+            job.search is not None
+        ):  # what comes after the training is not run; the training itself may be stopped
+            wanted = graph.upstream(job.search.node)
+            marks_kept = [marks[name] for name in (*wanted, job.search.node)]
+        else:
+            wanted = {node.name for node in graph if node.kind != "table"}
+            marks_kept = list(marks.values())
+        all_marks.append(tuple(sorted(marks_kept)))
+        for name in graph.nodes:
+            if name in wanted:
+                mark = marks[name]
+                users[mark].append(job.id)
+                first.setdefault(mark, (job, name, {marks[above] for above in graph.upstream(name)}))
     shared = {mark: sorted(set(ids)) for mark, ids in users.items() if len(set(ids)) > 1}
     stages = [_stage_job(mark, ids, *first[mark], shared) for mark, ids in shared.items()]
-    trials = [_trial_job(trial, all_marks[trial.id], shared) for trial in plan.trials]
-    return stages, trials
+    return stages, [
+        replace(job, marks=marks, needs=tuple(mark for mark in marks if mark in shared))
+        for job, marks in zip(jobs, all_marks, strict=True)
+    ]
 
 
 def _stage_job(
     mark: str,
     ids: Sequence[str],
-    trial: PlannedTrial,
+    job: Job,
     node: str,
     upstream: set[str],
     shared: Mapping[str, Sequence[str]],
@@ -119,27 +183,13 @@ def _stage_job(
     return Job(
         id=mark,
         name=f"{node} (shared by {len(ids)} trials)",
-        experiment=trial.experiment.model_dump(mode="json"),
-        variant=trial.variant,
-        fold=trial.fold,
-        seed=trial.seed,
+        experiment=job.experiment,
+        variant=job.variant,
+        fold=job.fold,
+        seed=job.seed,
         node=node,
         needs=tuple(sorted(upstream & shared.keys())),
         trials=len(ids),
-    )
-
-
-def _trial_job(trial: PlannedTrial, marks: tuple[str, ...], shared: Mapping[str, Sequence[str]]) -> Job:
-    return Job(
-        id=trial.id,
-        name=f"{trial.variant} fold {trial.fold} seed {trial.seed}",
-        experiment=trial.experiment.model_dump(mode="json"),
-        variant=trial.variant,
-        fold=trial.fold,
-        seed=trial.seed,
-        needs=tuple(mark for mark in marks if mark in shared),
-        fixed=trial.fixed,
-        marks=marks,
     )
 
 
@@ -150,9 +200,11 @@ def is_done(job: Job, root: RunsRoot) -> bool:
             return read_done(stage_folder(root.path, job.node, job.id), job.id) is not None
         except MriadError:
             return False  # damaged: run again, which says what is wrong
-    folder = root.run(job.variant, job.id)
+    folder = folder_of(job, root)
     known = read_json(folder / RUN) or {}
-    if known.get("status") != "finished" or known.get("id") != job.id or not (folder / CASES).is_file():
+    if known.get("status") != "finished" or known.get("id") != job.id:
+        return False
+    if job.search is None and not (folder / CASES).is_file():
         return False
     try:
         rows = json.loads((folder / STAGES).read_text("utf-8"))
@@ -161,133 +213,40 @@ def is_done(job: Job, root: RunsRoot) -> bool:
         return False
 
 
-def run_job(
-    job: Job, setting: Setting, launcher: Launcher | None = None, reporter: Reporter | None = None
-) -> Ended:
-    """Do the work of a job; what goes wrong is in its record and in what is returned."""
-    from pathlib import Path
-
-    from mriad.experiment.model import Experiment
-
-    try:
-        experiment = Experiment.model_validate(job.experiment)
-        if not job.node and trial_id(experiment) != job.id:
-            return Ended(
-                job.id,
-                job.name,
-                "here the experiment is another one than where the ablation was started: the versions of mriad or "
-                "of a plugin differ between the two (mriad doctor)",
-            )
-        root = RunsRoot(Path(setting.runs))
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                if job.node:
-                    _run_stage(job, experiment, setting, root, launcher, reporter)
-                else:
-                    _run_trial(job, experiment, setting, launcher, reporter)
-            except LaunchError as error:
-                # The process that had the folder was killed a moment ago, or goes on with it.
-                if "owner" not in error.where or time.monotonic() > until:
-                    raise
-                time.sleep(1.0)
-            else:
-                return Ended(job.id, job.name)
-    except Exception as error:  # one trial must not take the others down; the verdict names it
-        return Ended(job.id, job.name, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+def search_result(
+    value: float, steps: float, seconds: float = 0.0, *, stopped: bool = False, diverged: bool = False
+) -> dict[str, float]:
+    """What one training of a search leaves in its record's summary."""
+    return {
+        "search/value": value,
+        "search/stopped": float(stopped),
+        "search/diverged": float(diverged),
+        "compute/steps": float(steps),
+        **({"compute/seconds": float(seconds)} if seconds else {}),
+    }
 
 
-def _run_trial(
-    job: Job,
-    experiment: Experiment,
-    setting: Setting,
-    launcher: Launcher | None,
-    reporter: Reporter | None,
-) -> None:
-    from pathlib import Path
-
-    from mriad.launch.trial import TrialOptions, run_trial
-    from mriad.tracking.record import RunRecord
-
-    run_trial(
-        experiment,
-        TrialOptions(
-            launcher=launcher or _name(setting),
-            runs=setting.runs,
-            tracking=setting.tracking or "off",
-            reporter=reporter,
-            parent=RunRecord(Path(setting.parent)),
-            study=setting.study,
-            tags={
-                **setting.tags,
-                "variant": job.variant,
-                "fold": str(job.fold),
-                "seed": "" if job.fixed else str(job.seed),
-            },
-        ),
+def tried(job: Job, number: int, root: RunsRoot, reason: str = "") -> Tried:
+    """What came of a training, as its record has it."""
+    assert job.search is not None
+    known = read_json(folder_of(job, root) / RUN) or {}
+    found: dict[str, Any] = known.get("summary") or {}
+    if reason or not is_done(job, root):
+        return Tried(number, job.search.values, reason=reason or "it has not ended")
+    value, compute = found.get("search/value"), known.get("compute") or {}
+    return Tried(
+        number,
+        job.search.values,
+        math.nan if value is None else float(value),
+        float(compute.get("steps") or 0),
+        float(compute.get("seconds") or 0),
+        stopped=bool(found.get("search/stopped")),
+        diverged=bool(found.get("search/diverged")),
     )
-
-
-def _run_stage(
-    job: Job,
-    experiment: Experiment,
-    setting: Setting,
-    root: RunsRoot,
-    launcher: Launcher | None,
-    reporter: Reporter | None,
-) -> None:
-    """A shared stage with a record of its own, a child of the ablation like a trial."""
-    from contextlib import ExitStack
-    from pathlib import Path
-
-    from mriad.filehash import HASHES, remember_in
-    from mriad.launch.files import make_folder
-    from mriad.launch.lease import Lease
-    from mriad.launch.protocol import make_launcher
-    from mriad.stages.run import run_graph
-    from mriad.tracking.privacy import keep_names
-    from mriad.tracking.record import JsonlReporter, Reporters, RunRecord
-
-    remember_in(root.path / HASHES)
-    graph = expand(experiment)
-    folder = make_folder(root.run(f"{job.node}-shared", job.id))
-    with ExitStack() as stack:
-        used = launcher or stack.enter_context(make_launcher(_name(setting), root, setting.tracking))
-        stack.enter_context(Lease(folder))
-        keep_names(root, folder, [node.experiment for node in graph])
-        record = stack.enter_context(
-            RunRecord.start(
-                folder,
-                id=job.id,
-                name=f"{job.node} {short(job.id)}",
-                kind="stage",
-                experiment=job.experiment,
-                parent=RunRecord(Path(setting.parent)),
-                study=setting.study,
-                tags={**setting.tags, "stage": job.node, "fold": str(job.fold), "trials": str(job.trials)},
-                launch=used.describe(experiment.resources),
-            )
-        )
-        told = Reporters(JsonlReporter(record), *([reporter] if reporter else []))
-        if setting.tracking:
-            from mriad.tracking.sender import Sender
-
-            stack.enter_context(Sender(record, setting.tracking, told.message))
-        run_graph(
-            graph,
-            fingerprints=fingerprints(graph),
-            runs=root.path,
-            reporter=told,
-            launcher=used,
-            only=job.node,
-        )
-        record.finish()
-
-
-def _name(setting: Setting) -> LauncherName:
-    return "ray" if setting.launcher == "ray" else "inline"
 
 
 def folder_of(job: Job, root: RunsRoot) -> Path:
     """Where a job's record is."""
-    return root.run(f"{job.node}-shared", job.id) if job.node else root.run(job.variant, job.id)
+    if job.node:
+        return root.run(f"{job.node}-shared", job.id)
+    return root.run(f"{job.variant}-search" if job.search is not None else job.variant, job.id)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mriad.ablation.space import Values, combinations
 from mriad.component import Config
 from mriad.experiment.model import BudgetSection, ResourcesSection, Section
 from mriad.interfaces import Comparison, Split
@@ -16,6 +17,15 @@ from mriad.interfaces import Comparison, Split
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$"
 RESERVED = ("predictions", "same_as")
 """Keys of a variant that are no fields of an experiment."""
+
+
+_FIXED = frozenset(
+    (
+        *("name", "description", "seed", "fold", "data", "evaluate", "resources", "privacy", "tuned"),
+        *("budget.steps", "budget.epoch", "budget.validate_every", "budget.patience"),
+    )
+)
+"""What a search must leave alone."""
 
 
 class Variant(Config):
@@ -56,6 +66,60 @@ class Grid(Config):
         return values
 
 
+class Search(Config):
+    """Values looked for by training and validating, before the variant's trials; no test case takes part."""
+
+    variants: list[str] = Field(
+        alias="for", min_length=1, description="Variants that are each searched by themselves."
+    )
+    space: dict[str, Values] = Field(
+        min_length=1, description="Field of the experiment → the values to try, as in Ray Tune."
+    )
+    trials: int = Field(ge=2, description="Trainings of each variant in each fold.")
+    scheduler: Literal["none", "asha"] = Field(
+        "none",
+        description="asha: at 1/9 and 1/3 of the steps only the best third so far goes on; none: all to the end.",
+    )
+    metric: str = Field(
+        "", description='What is looked at, "val/dice": must be what chooses the checkpoint, the default.'
+    )
+    algorithm: Literal["random", "optuna"] = Field(
+        "random", description="optuna: by what was found before (TPE); needs `pip install optuna`."
+    )
+    seed: int = Field(0, ge=0, description="Of the values that are drawn.")
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("metric")
+    @classmethod
+    def _as_logged(cls, value: str) -> str:
+        return f"val/{value.removeprefix('val/')}" if value else ""
+
+    @field_validator("space")
+    @classmethod
+    def _what_may_change(cls, value: dict[str, Values]) -> dict[str, Values]:
+        """A search may change how is trained; not on what, for how long, or how that is judged."""
+        for key in value:
+            parts = key.split(".")
+            own = parts[2:] if parts[0] == "stages" else parts
+            if not own or own[0] in _FIXED or ".".join(own[:2]) in _FIXED or own == ["budget"]:
+                raise ValueError(
+                    f"'{key}' cannot be searched: validation would be judged by other cases, labels or steps; "
+                    "make it a variant, or a grid"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        there = combinations(self.space)
+        if there is not None and self.trials > there:
+            raise ValueError(f"the space has {there} combinations, fewer than {self.trials} trials")
+        return self
+
+
 class Ablation(Section):
     """Variants × folds × seeds of a base experiment, and how to compare them."""
 
@@ -77,6 +141,10 @@ class Ablation(Section):
     )
     resources: dict[str, Any] = Field(
         default_factory=dict, description="Over the base's `resources`, for each trial."
+    )
+    search: list[Search] = Field(
+        default_factory=list,
+        description="Searches, each of which gives variants their best values in every fold.",
     )
     compare: Comparison = Field(default="eval.comparison", validate_default=True)
 
@@ -100,6 +168,11 @@ class Ablation(Section):
             else item
             for item in value
         ]
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _one_search(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
 
     @field_validator("folds", mode="before")
     @classmethod
@@ -156,8 +229,40 @@ class Ablation(Section):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _searched_once(self) -> Self:
+        """A search names variants that are trained by their own fields, each once."""
+        named: set[str] = set()
+        for search in self.search:
+            for label in search.variants:
+                name = label.split("/")[0]
+                if name not in self.variants:
+                    raise ValueError(f"the search names '{name}'; variants: {', '.join(self.variants)}")
+                variant = self.variants[name]
+                if variant.predictions is not None:
+                    raise ValueError(f"the search cannot tune '{name}': its predictions were made elsewhere")
+                if variant.same_as:
+                    raise ValueError(
+                        f"the search names the control '{name}'; it is searched as '{variant.same_as}' is, by itself"
+                    )
+                if {label, name} & named or (label == name and any(n.split("/")[0] == name for n in named)):
+                    raise ValueError(f"two searches name '{label}'; write one with both in its `space`")
+                named.add(label)
+                gridded = {key for grid in self.grid if name in grid.variants for key in grid.values}
+                if both := [key for key in search.space if any(_overlap(key, other) for other in gridded)]:
+                    raise ValueError(f"'{name}' has {', '.join(both)} both in a grid and in a search")
+        return self
 
-Kind = Literal["train", "imported"]
+    def search_of(self, label: str) -> Search | None:
+        """The search of a variant, those that a grid made included; a control has that of what it repeats."""
+        name, slash, rest = label.partition("/")
+        own = f"{self.variants[name].same_as or name}{slash}{rest}"
+        wanted = (own, own.split("/")[0])
+        return next((s for s in self.search if any(w in s.variants for w in wanted)), None)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
 
 
 def _variant(raw: Any) -> Any:

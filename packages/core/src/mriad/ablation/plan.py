@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from mriad.ablation.search import PlannedSearch, plan_search, refuse_seen_tests
 from mriad.ablation.study import Study, StudyTrial
 from mriad.errors import ExperimentError, MriadError
+from mriad.experiment.faults import faults_of, graph_faults, report
 from mriad.experiment.load import load_located
+from mriad.experiment.model import Experiment
 from mriad.experiment.node import located
+from mriad.experiment.override import assign
+from mriad.experiment.shape import resolve_paths
 from mriad.experiment.unread import refuse_unread
 from mriad.flow import apply_domains, split_cases
 from mriad.identity import fingerprint
@@ -24,7 +31,8 @@ if TYPE_CHECKING:
 
     from mriad.ablation.load import LoadedAblation
     from mriad.ablation.model import Ablation
-    from mriad.experiment.model import Experiment
+    from mriad.ablation.search import Make, Tried
+    from mriad.experiment.load import Loaded
     from mriad.experiment.override import Assignment
     from mriad.launch.files import RunsRoot
 
@@ -42,6 +50,13 @@ class PlannedTrial:
     experiment: Experiment
     fixed: bool = False
     """Predictions made elsewhere: the same for every seed, so scored once a fold."""
+    search: PlannedSearch | None = None
+    """What gives it some of its values. Before that its experiment, and so its id, are not the final ones."""
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it needs no search, or has its values from one."""
+        return self.search is None or bool(self.experiment.tuned)
 
     @property
     def id(self) -> str:
@@ -62,11 +77,39 @@ class Plan:
     trials: tuple[PlannedTrial, ...]
     settings: Mapping[str, Mapping[str, Any]]
     """Variant → the values that a grid gave it."""
+    searches: tuple[PlannedSearch, ...] = ()
+    """Of every searched variant one a fold; they come before the trials."""
+
+    def tuned(self, winners: Mapping[str, Tried]) -> Plan:
+        """The plan after its searches: trials with the values of the winners, given by the searches' ids.
+
+        Trials whose search has none stay as they were; they are not run.
+        """
+
+        def final(trial: PlannedTrial) -> PlannedTrial:
+            search = trial.search
+            best = winners.get(search.id) if search is not None else None
+            if search is None or best is None:
+                return trial
+            return replace(trial, experiment=search.make(best.values, trial.fold, trial.seed, search.id))
+
+        return replace(self, trials=tuple(final(trial) for trial in self.trials))
 
     @property
     def variants(self) -> tuple[str, ...]:
         """Names, those that a grid made included, in the order of the file."""
         return tuple(dict.fromkeys(trial.variant for trial in self.trials))
+
+    def marks(self) -> dict[str, str]:
+        """Variant → what it means, whatever fold and seed; its search included, the search's winner not."""
+        found = {}
+        for trial in self.trials:
+            search = trial.search
+            plain = trial.experiment if search is None else search.experiment({})
+            mark = trial_id(plain.model_copy(update={"fold": 0, "seed": 0}))
+            spec = search.spec.model_dump(mode="json", exclude={"variants"}) if search else None
+            found[trial.variant] = mark if spec is None else fingerprint([mark, spec])
+        return found
 
     @property
     def id(self) -> str:
@@ -93,17 +136,78 @@ def make_plan(loaded: LoadedAblation) -> Plan:
         DataError: the data set cannot be read.
     """
     ablation = loaded.ablation
-    resolved, settings = resolve(loaded)
+    found, settings = _resolve(loaded)
+    resolved = {name: one.experiment for name, one in found.items()}
     folds = _folds(ablation, resolved)
+    searches = _searches(ablation, found, folds)
+    of = {(search.variant, search.fold): search for search in searches}
     trials = tuple(
         PlannedTrial(
-            name, fold, seed, _trial(ablation, name, experiment, fold, seed), _imported(ablation, name)
+            name,
+            fold,
+            seed,
+            _trial(ablation, name, experiment, fold, seed),
+            _imported(ablation, name),
+            of.get((name, fold)),
         )
         for seed, fold in itertools.product(ablation.seeds, folds)
         for name, experiment in resolved.items()
         if seed == ablation.seeds[0] or not _imported(ablation, name)
     )
-    return Plan(ablation, loaded.path, trials, settings)
+    return Plan(ablation, loaded.path, trials, settings, searches)
+
+
+def _searches(
+    ablation: Ablation, found: Mapping[str, Loaded], folds: Sequence[int]
+) -> tuple[PlannedSearch, ...]:
+    """Every searched variant in every fold, fold by fold; all faults in one message."""
+    planned, faults = [], {}
+    for name, loaded in found.items():
+        spec = ablation.search_of(name)
+        if spec is not None:
+            try:
+                planned.append(plan_search(name, spec, _maker(ablation, name, loaded), ablation.seeds[0]))
+            except MriadError as error:
+                faults[name] = f"{_told(error)}; try: {error.remedy}"
+    if faults:
+        raise ExperimentError(f"{len(faults)} searches are not valid", where=faults)
+    searches = tuple(of_fold(fold) for fold in folds for of_fold in planned)
+    refuse_seen_tests(searches, ablation.seeds)
+    return searches
+
+
+def _maker(ablation: Ablation, name: str, loaded: Loaded) -> Make:
+    """The variant with values of a search, from what was read when the ablation was planned."""
+    known: dict[str, Experiment] = {}
+
+    def make(values: Mapping[str, Any], fold: int, seed: int, tuned: str) -> Experiment:
+        mark = fingerprint(values)
+        if mark not in known:
+            known[mark] = _with_values(loaded, values) if values else loaded.experiment
+        return _trial(ablation, name, known[mark], fold, seed).model_copy(update={"tuned": tuned})
+
+    return make
+
+
+def _with_values(loaded: Loaded, values: Mapping[str, Any]) -> Experiment:
+    """An experiment with other values at some fields.
+
+    Raises:
+        ExperimentError: a field is not there, or does not take its value.
+    """
+    laid = [(tuple(key.split(".")), located(value, loaded.root.origin)) for key, value in values.items()]
+    root, faults = assign(loaded.root, laid)
+    root = resolve_paths(root)
+    try:
+        experiment = Experiment.model_validate(root.plain())
+    except ValidationError as error:
+        faults += faults_of(error, root)
+    else:
+        faults += graph_faults(experiment, root)
+    if faults:
+        raise report(faults, loaded.source)
+    refuse_unread(experiment)
+    return experiment
 
 
 def resolve(loaded: LoadedAblation) -> tuple[dict[str, Experiment], dict[str, Mapping[str, Any]]]:
@@ -114,8 +218,14 @@ def resolve(loaded: LoadedAblation) -> tuple[dict[str, Experiment], dict[str, Ma
             marked as a control, or the trials do not measure what is to be compared; all variants in one
             message.
     """
+    found, settings = _resolve(loaded)
+    return {name: one.experiment for name, one in found.items()}, settings
+
+
+def _resolve(loaded: LoadedAblation) -> tuple[dict[str, Loaded], dict[str, Mapping[str, Any]]]:
+    """`resolve`, with the trees that the experiments were read from."""
     ablation = loaded.ablation
-    resolved: dict[str, Experiment] = {}
+    found: dict[str, Loaded] = {}
     settings: dict[str, Mapping[str, Any]] = {}
     faults: dict[str, str] = {}
     for name, assignments, values in _variants(loaded):
@@ -124,7 +234,7 @@ def resolve(loaded: LoadedAblation) -> tuple[dict[str, Experiment], dict[str, Ma
             continue
         settings[name] = values
         try:
-            resolved[name] = _experiment(loaded, name, assignments)
+            found[name] = _experiment(loaded, name, assignments)
         except MriadError as error:
             faults[name] = _told(error)
     if faults:
@@ -133,11 +243,12 @@ def resolve(loaded: LoadedAblation) -> tuple[dict[str, Experiment], dict[str, Ma
             where=faults,
             remedy="correct the lines named; every variant is the base with its own fields laid over it",
         )
+    resolved = {name: one.experiment for name, one in found.items()}
     _refuse_equal(ablation, resolved)
     _refuse_unmeasured(ablation, resolved)
     _refuse_other_references(resolved)
     ablation.compare.check(tuple(resolved))
-    return resolved, settings
+    return found, settings
 
 
 def _variants(loaded: LoadedAblation) -> Iterator[tuple[str, list[Assignment], Mapping[str, Any]]]:
@@ -163,7 +274,7 @@ def _short(value: Any) -> str:
     return str(value).replace(" ", "")
 
 
-def _experiment(loaded: LoadedAblation, name: str, assignments: Sequence[Assignment]) -> Experiment:
+def _experiment(loaded: LoadedAblation, name: str, assignments: Sequence[Assignment]) -> Loaded:
     """The base with the variant's fields, and what all variants share."""
     ablation = loaded.ablation
     common = [*loaded.section("budget"), *loaded.section("resources")]
@@ -171,12 +282,13 @@ def _experiment(loaded: LoadedAblation, name: str, assignments: Sequence[Assignm
         split = located(ablation.folds.model_dump(mode="json"), loaded.root.origin)
         common.append((("data", "split"), split))
     laid = [*assignments, *common]
-    found = load_located(ablation.base, laid=laid, folder=loaded.path.parent).experiment
+    found = load_located(ablation.base, laid=laid, folder=loaded.path.parent)
     folder = ablation.variants[name.split("/")[0]].predictions
     if folder is not None:
         stage = {"type": "core.evaluate_imported", "predictions": str(folder)}
-        found = type(found).model_validate({**found.model_dump(mode="json"), "stages": {"measure": stage}})
-    refuse_unread(found)
+        plain = found.experiment.model_dump(mode="json")
+        found = replace(found, experiment=Experiment.model_validate({**plain, "stages": {"measure": stage}}))
+    refuse_unread(found.experiment)
     return found
 
 
@@ -221,7 +333,9 @@ def _refuse_equal(ablation: Ablation, resolved: Mapping[str, Experiment]) -> Non
     for name, experiment in resolved.items():
         if not ablation.variants[name.split("/")[0]].same_as:
             plain = experiment.model_dump(mode="json", exclude={"name", "description"})
-            same[fingerprint(plain)].append(name)
+            search = ablation.search_of(name)
+            searched = search.model_dump(mode="json", exclude={"variants"}) if search else None
+            same[fingerprint([plain, searched])].append(name)
     twice = [names for names in same.values() if len(names) > 1]
     if twice:
         raise ExperimentError(

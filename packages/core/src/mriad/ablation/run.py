@@ -5,22 +5,23 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from mriad.ablation.jobs import Ended, Job, Setting, folder_of, is_done, plan_jobs, run_job
+from mriad.ablation.execute import run_all
+from mriad.ablation.jobs import Ended, Job, Setting, folder_of, is_done, plan_jobs
+from mriad.ablation.searching import run_searches
 from mriad.ablation.watch import Watch, Watched
 from mriad.errors import ExperimentError, LaunchError
 from mriad.launch.files import atomic_write_json, make_folder, read_json, runs_root
 from mriad.launch.lease import STALE_AFTER_S, Lease
-from mriad.launch.protocol import make_launcher
-from mriad.launch.trial import trial_id
+from mriad.launch.protocol import make_launcher, visible_cpus
 from mriad.tracking.address import tracking_uri
 from mriad.tracking.privacy import keep_names
 from mriad.tracking.record import FIGURES, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
     from typing import TextIO
 
     from mriad.ablation.plan import Plan
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
 
 PLAN = "ablation.json"
 """Names, folds and seeds of the trials that were asked for, in the ablation's folder."""
+
+
+class AskedFor(TypedDict):
+    """The content of `ablation.json`."""
+
+    name: str
+    file: str
+    variants: dict[str, str]
+    """Variant → what it means, see `Plan.marks`; those that were asked for before included."""
+    trials: dict[str, tuple[str, int, int]]
+    """Id → variant, fold and seed."""
 
 
 @dataclass
@@ -87,7 +99,10 @@ def run_ablation(plan: Plan, options: AblationOptions | None = None) -> Outcome:
             launcher="ray" if options.launcher == "ray" and _spans(plan) else "inline",
             tags={"study": plan.ablation.name},
         )
-        failed = _work(plan, root, record, setting, launcher, options)
+        done = _Doing(plan, root, record, setting, launcher, options)
+        plan, failed = run_searches(plan, root, done, options.message, _lanes(plan, options))
+        _take_name(plan, folder)
+        failed += done.work(*plan_jobs(plan), *_watched_key(plan))
         study = replace(plan.study(root), data=_data_of(plan, root))
         verdict = _conclude(plan, study, record, failed)
     return Outcome(folder, study, verdict, failed)
@@ -121,23 +136,22 @@ def _held(folder: Path, message: Callable[[str], None]) -> Iterator[None]:
 def _take_name(plan: Plan, folder: Path) -> None:
     """Refuse an ablation of this name whose variants mean something else; note what is asked for."""
     known = read_json(folder / PLAN) or {}
-    wanted = {
-        "name": plan.ablation.name,
-        "file": str(plan.path),
-        "variants": {
-            t.variant: trial_id(t.experiment.model_copy(update={"fold": 0, "seed": 0})) for t in plan.trials
-        },
-        "trials": {t.id: [t.variant, t.fold, t.seed] for t in plan.trials},
-    }
     before: dict[str, str] = known.get("variants", {})
-    other = [name for name, mark in wanted["variants"].items() if before.get(name, mark) != mark]  # type: ignore[attr-defined]
+    variants = plan.marks()
+    other = [name for name, mark in variants.items() if before.get(name, mark) != mark]
     if other:
         raise ExperimentError(
             f"the name '{plan.ablation.name}' is taken by a different ablation",
             where={"folder": folder, "variants that mean something else now": ", ".join(other)},
             remedy="give this one another `name`, or remove the other with `mriad runs prune`",
         )
-    atomic_write_json(folder / PLAN, {**wanted, "variants": {**before, **wanted["variants"]}})  # type: ignore[dict-item]
+    asked: AskedFor = {
+        "name": plan.ablation.name,
+        "file": str(plan.path),
+        "variants": {**before, **variants},
+        "trials": {t.id: (t.variant, t.fold, t.seed) for t in plan.trials if t.is_tuned},
+    }
+    atomic_write_json(folder / PLAN, asked)
 
 
 def _start(plan: Plan, folder: Path, launcher: Launcher) -> RunRecord:
@@ -166,32 +180,52 @@ def _spans(plan: Plan) -> bool:
     return any(r.workers > 1 or r.gpus > 0 for r in resources)
 
 
-def _work(
-    plan: Plan,
-    root: RunsRoot,
-    record: RunRecord,
-    setting: Setting,
-    launcher: Launcher,
-    options: AblationOptions,
-) -> list[Ended]:
-    """Run shared stages in waves, then the trials; return the jobs that failed."""
-    stages, trials = plan_jobs(plan)
-    watched = [Watched(job.name, folder_of(job, root), job.id) for job in (*stages, *trials)]
-    failed: list[Ended] = []
-    key, higher = _watched_key(plan)
-    with Watch(watched, record, key, higher, options.stream):
-        done: set[str] = set()
-        for wave in (*_waves(stages), trials):
-            todo = [job for job in wave if not is_done(job, root)]
-            done |= {job.id for job in wave} - {job.id for job in todo}
-            blocked = [job for job in todo if any(need not in done for need in job.needs)]
-            failed += [Ended(job.id, job.name, "a stage that it needs failed") for job in blocked]
-            ended = _run_all(
-                [job for job in todo if job not in blocked], plan, setting, launcher, options, root
-            )
-            done |= {end.id for end in ended if not end.reason}
-            failed += [end for end in ended if end.reason]
-    return failed
+def _lanes(plan: Plan, options: AblationOptions) -> int:
+    """How many jobs run at a time, as far as this process can know."""
+    resources = plan.trials[0].experiment.resources
+    fits = visible_cpus() // (resources.workers * resources.cpus) if options.launcher == "ray" else 1
+    return options.at_once or max(1, fits)
+
+
+@dataclass(frozen=True)
+class _Doing:
+    """Does jobs in an order that their needs allow, while somebody can watch."""
+
+    plan: Plan
+    root: RunsRoot
+    record: RunRecord
+    setting: Setting
+    launcher: Launcher
+    options: AblationOptions
+
+    def work(
+        self,
+        stages: Sequence[Job],
+        jobs: Sequence[Job],
+        key: str = "",
+        higher: bool = True,
+        counted_as: str = "ablation",
+    ) -> list[Ended]:
+        """Run shared stages in waves, then the jobs that need them; return those that failed."""
+        if not jobs:
+            return []
+        root, options = self.root, self.options
+        watched = [Watched(job.name, folder_of(job, root), job.id) for job in (*stages, *jobs)]
+        failed: list[Ended] = []
+        with Watch(watched, self.record, key, higher, options.stream, counted_as=counted_as):
+            done: set[str] = set()
+            for wave in (*_waves(stages), jobs):
+                todo = [job for job in wave if not is_done(job, root)]
+                done |= {job.id for job in wave} - {job.id for job in todo}
+                blocked = [job for job in todo if any(need not in done for need in job.needs)]
+                failed += [Ended(job.id, job.name, "a stage that it needs failed") for job in blocked]
+                free = [job for job in todo if job not in blocked]
+                ended = run_all(
+                    free, self.plan, self.setting, self.launcher, options.launcher, options.at_once, root
+                )
+                done |= {end.id for end in ended if not end.reason}
+                failed += [end for end in ended if end.reason]
+        return failed
 
 
 def _waves(stages: Sequence[Job]) -> Iterator[list[Job]]:
@@ -202,111 +236,6 @@ def _waves(stages: Sequence[Job]) -> Iterator[list[Job]]:
         yield wave
         done |= {job.id for job in wave}
         left = [job for job in left if job.id not in done]
-
-
-def _run_all(
-    jobs: Sequence[Job],
-    plan: Plan,
-    setting: Setting,
-    launcher: Launcher,
-    options: AblationOptions,
-    root: RunsRoot,
-) -> list[Ended]:
-    if not jobs:
-        return []
-    if options.launcher == "ray":
-        return _on_ray(jobs, plan, setting, launcher, options, root)
-    if options.at_once > 1 and len(jobs) > 1:
-        return _in_processes(jobs, setting, options.at_once, root)
-    return [run_job(job, setting, launcher, _Quiet()) for job in jobs]
-
-
-def _on_ray(
-    jobs: Sequence[Job],
-    plan: Plan,
-    setting: Setting,
-    launcher: Any,
-    options: AblationOptions,
-    root: RunsRoot,
-) -> list[Ended]:
-    from mriad.launch.ray_tune import tune_jobs
-
-    died = tune_jobs(
-        _tuned,
-        [(job, setting) for job in jobs],
-        launcher=launcher,
-        resources=plan.trials[0].experiment.resources,
-        folder=Path(setting.parent),
-        name=f"{plan.ablation.name}-{plan.id[:12]}",
-        spans_workers=setting.launcher == "ray",
-        at_once=options.at_once,
-    )
-    return [_ended(job, died.get(n, ""), root, Path(setting.parent)) for n, job in enumerate(jobs)]
-
-
-def _tuned(payload: tuple[Job, Setting]) -> None:
-    """One job in a process of its own; why it failed travels through a file."""
-    job, setting = payload
-    note = _note(Path(setting.parent), job)
-    note.unlink(missing_ok=True)
-    ended = run_job(job, setting, reporter=_Quiet())
-    if ended.reason:
-        atomic_write_json(note, {"reason": ended.reason})
-
-
-def _note(folder: Path, job: Job) -> Path:
-    return folder / "failures" / f"{job.id}.json"
-
-
-def _ended(job: Job, died: str, root: RunsRoot, folder: Path) -> Ended:
-    """How a job went, from what it left."""
-    told = (read_json(_note(folder, job)) or {}).get("reason")
-    if not told and is_done(job, root):
-        return Ended(job.id, job.name)
-    return Ended(job.id, job.name, str(told or died or "its process ended without a result"))
-
-
-def _in_processes(jobs: Sequence[Job], setting: Setting, at_once: int, root: RunsRoot) -> list[Ended]:
-    """Local processes, at most `at_once`: several small trainings share one GPU or the cores.
-
-    Each job has a process of its own, so that one that is killed takes no other with it.
-    """
-    import multiprocessing
-
-    context = multiprocessing.get_context("spawn")
-    left = list(jobs)
-    running: dict[str, Any] = {}
-    died: dict[str, str] = {}
-    try:
-        while left or running:
-            while left and len(running) < at_once:
-                job = left.pop(0)
-                running[job.id] = context.Process(target=_tuned, args=((job, setting),), daemon=False)
-                running[job.id].start()
-            for key, process in list(running.items()):
-                process.join(0.05)
-                if process.exitcode is not None:
-                    if process.exitcode:
-                        died[key] = f"its process ended with {process.exitcode}"
-                    del running[key]
-    finally:  # Ctrl-C too: what has not begun does not begin
-        for process in running.values():
-            process.terminate()
-            process.join()
-    return [_ended(job, died.get(job.id, ""), root, Path(setting.parent)) for job in jobs]
-
-
-class _Quiet:
-    """A reporter for trials among many: their own records hold everything, the live view says the rest."""
-
-    def log(self, step: int, values: Any) -> None:
-        """Ignore."""
-
-    def progress(self, step: int, steps: int) -> None:
-        """Ignore."""
-
-    def message(self, text: str) -> None:
-        """Ignore."""
 
 
 def _watched_key(plan: Plan) -> tuple[str, bool]:

@@ -65,6 +65,7 @@ class Watch:
         record: the ablation's; counts are appended to its metrics while it runs.
         key: metric whose best mean so far is shown, such as "test/dice"; "" for none. higher: which is better.
         stream: where a person looks; default: stderr.
+        counted_as: first word of the keys under which the counts are appended.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Watch:
         stream: TextIO | None = None,
         period_s: float = PERIOD_S,
         clock: Callable[[], float] = time.monotonic,
+        counted_as: str = "ablation",
     ) -> None:
         self._jobs = jobs
         self._record = record
@@ -83,6 +85,7 @@ class Watch:
         self._stream = stream if stream is not None else sys.stderr
         self._period_s = period_s
         self._clock = clock
+        self._counted_as = counted_as
         self._stop = threading.Event()
         self._known: dict[str, tuple[str, float]] = {}
         self._told: set[str] = set()
@@ -168,7 +171,7 @@ class Watch:
         done = (view.counts["finished"], view.counts["failed"])
         if done != self._logged:
             self._logged = done
-            values = {f"ablation/{state}": float(view.counts[state]) for state in STATES}
+            values = {f"{self._counted_as}/{state}": float(view.counts[state]) for state in STATES}
             self._record.append(sum(done), values)
         if self._live is not None and not last:
             self._live.update(_table(view))

@@ -275,6 +275,9 @@ class Experiment(Section):
         "pseudonymise",
         description="Whether tracking stores see persons and cases under public names only; changes no result.",
     )
+    tuned: str = Field(
+        "", description="Fingerprint of the search that chose some of these values; an ablation writes it."
+    )
     stages: Stages = Field(
         default_factory=lambda: {"train": {"type": "core.train"}},
         description="Name → stage, or a block with `repeat: n as k` that holds stages.",

@@ -25,6 +25,7 @@ class RunsRoot:
 
     runs/<experiment>-<id>/   the record of a run
     stages/<stage>-<id>/      its artefacts, shared by runs
+    searches/<variant>-<id>/  what a search of an ablation tried and found
     store/                    prepared samples
     tracking/                 the default tracking store
     ray_token                 access token of an embedded Ray
@@ -46,6 +47,11 @@ class RunsRoot:
         return self.path / "stages"
 
     @property
+    def searches(self) -> Path:
+        """What searches tried and found."""
+        return self.path / "searches"
+
+    @property
     def store(self) -> Path:
         """Prepared samples."""
         return self.path / "store"
@@ -61,8 +67,8 @@ class RunsRoot:
         return self.path / "ray_token"
 
     def run(self, name: str, fingerprint: str) -> Path:
-        """The folder of a run: `runs/<name>-<first 12 digits>`."""
-        return self.runs / f"{name}-{short(fingerprint)}"
+        """The folder of a run: `runs/<name>-<first 12 digits>`; a variant of a grid has slashes in its name."""
+        return self.runs / f"{name.replace('/', '_')}-{short(fingerprint)}"
 
     def stage(self, name: str, fingerprint: str) -> Path:
         """The folder of a stage's artefact: `stages/<name>-<first 12 digits>`."""

@@ -2,7 +2,7 @@
 
 `reports.jsonl` is appended to by the worker and read on by the driver, which keeps how far it has read in
 `reports.read`. What a worker said after its driver died is so delivered by the next driver. `progress.json`
-holds the latest step only.
+holds the latest step only. Where the driver's reporter raises, `reports.stop` tells the worker to end.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mriad.atomic import storing
+from mriad.errors import LaunchError
 from mriad.launch.files import atomic_write_text, make_folder
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from mriad.training.protocols import Reporter
 
-REPORTS, READ, PROGRESS = "reports.jsonl", "reports.read", "progress.json"
+REPORTS, READ, PROGRESS, STOP = "reports.jsonl", "reports.read", "progress.json", "reports.stop"
 _PROGRESS_S = 0.25  # a person sees no more than four updates a second
 _POLL_S = 0.2
 
@@ -33,6 +34,7 @@ class FileReporter:
 
     Raises:
         StorageError: from `log` and `message`, the place is full.
+        LaunchError: from `log`, the driver's reporter has raised; its error is the one that the driver shows.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,6 +45,8 @@ class FileReporter:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append the values."""
+        if (self._folder / STOP).exists():
+            raise LaunchError("the driver has ended this run", where={"folder": self._folder})
         self._append({"step": step, "values": {key: float(value) for key, value in values.items()}})
 
     def message(self, text: str) -> None:
@@ -118,8 +122,12 @@ def read_lines(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
 
 @contextlib.contextmanager
 def relay(folder: Path, reporter: Reporter) -> Iterator[None]:
-    """The driver's end: in the block a thread forwards to `reporter`; at its end all is delivered."""
+    """The driver's end: in the block a thread forwards to `reporter`; at its end all is delivered.
+
+    What `reporter` raises ends the worker at its next report, and is raised here.
+    """
     make_folder(folder)
+    (folder / STOP).unlink(missing_ok=True)
     reader = _Reader(folder, reporter)
     stop = threading.Event()
     faults: list[BaseException] = []
@@ -130,11 +138,18 @@ def relay(folder: Path, reporter: Reporter) -> Iterator[None]:
                 reader.forward()
         except BaseException as err:  # raised again in the caller's thread
             faults.append(err)
+            atomic_write_text(folder / STOP, "", durable=False)
 
     thread = threading.Thread(target=forward, name="mriad-relay", daemon=True)
     thread.start()
     try:
         yield
+    except Exception as error:
+        stop.set()
+        thread.join()
+        if faults:
+            raise faults[0] from error  # the worker ended because of it
+        raise
     finally:
         stop.set()
         thread.join()

@@ -100,12 +100,10 @@ class TrialOptions:
 
 def trial_id(experiment: Experiment) -> str:
     """The identity of a trial: resolved experiment, fold and seed. What only decides where it runs is left out."""
-    return fingerprint(
-        experiment.model_dump(
-            mode="json",
-            exclude={"resources": True, "privacy": True, "description": True, "data": {"store"}},
-        )
-    )
+    exclude: dict[str, Any] = {"resources": True, "privacy": True, "description": True, "data": {"store"}}
+    if not experiment.tuned:
+        exclude["tuned"] = True  # so that experiments without a search keep the identity that they had
+    return fingerprint(experiment.model_dump(mode="json", exclude=exclude))
 
 
 def overfitting(experiment: Experiment, count: int) -> Experiment:
