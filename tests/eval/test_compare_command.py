@@ -207,6 +207,45 @@ def test_unequal_budgets_are_said(root: Path) -> None:
     assert "the budgets are not equal, optimiser steps a trial: a 100, b 300" in run(*folders).output
 
 
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"a": "12", "b": "12"}, "tuning trials in each fold: a 12, b 12\n"),
+        (
+            {"a": "12"},
+            "tuning trials in each fold: a 12, b 0; they are not equal, so a difference may come from",
+        ),
+        ({}, ""),
+    ],
+)
+def test_trainings_of_searches_are_counted(root: Path, counts: dict[str, str], expected: str) -> None:
+    """EVIDENCE.md section 4: equal budget means equal numbers of tuning trials too."""
+    folders = [
+        write_run(
+            root / "runs" / t.name,
+            t,
+            tags={"variant": t.variant, "fold": t.fold, "seed": t.seed}
+            | ({"tuning_trials": counts[t.variant]} if t.variant in counts else {}),
+        )
+        for t in table({"a": 0.0, "b": 0.05}).trials
+    ]
+    said = run(*folders).output
+    assert expected in said
+    assert ("tuning trials in each fold" in said) == bool(counts)
+
+
+def test_gpu_hours_stand_beside_the_quality(root: Path) -> None:
+    """Seconds × workers × GPUs of each, in the table of costs and in the verdict's notes."""
+    launch = {"launcher": "ray", "workers": 2, "gpus": 0.5}
+    trials = table({"a": 0.0, "b": 0.05}, seeds=1).trials
+    folders = [
+        write_run(root / "runs" / t.name, t, compute={"steps": 100.0, "seconds": 7200.0}, launch=launch)
+        for t in trials
+    ]
+    hours = 2.0 * len([t for t in trials if t.variant == "a"])
+    assert f"a 2.00 h a trial, {hours:.2f} GPU hours" in run(*folders).output
+
+
 def test_real_data_is_level_3(root: Path) -> None:
     trials = table({"a": 0.0, "b": 0.05})
     real = {"type": "data.manifest", "path": "/data/hippocampus"}

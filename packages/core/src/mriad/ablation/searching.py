@@ -95,6 +95,21 @@ def run_searches(
     return plan.tuned(winners), lost
 
 
+def as_far_as_known(plan: Plan, root: RunsRoot) -> tuple[Plan, int]:
+    """The plan with the winners of searches that are done, and how many trainings the others still lack."""
+    winners, lacking = {}, 0
+    for search in plan.searches:
+        drawn = _draws(search, root)
+        _, jobs = search_jobs([(search, n, values) for n, values in drawn.items()], root)
+        found = [tried(job, job.search.number, root) for job in jobs if job.search is not None]
+        left = search.spec.trials - len(drawn) + sum(bool(one.reason) for one in found)
+        best = None if left else search.winner(found)
+        if best is not None:
+            winners[search.id] = best
+        lacking += left
+    return plan.tuned(winners), lacking
+
+
 def _draws(search: PlannedSearch, root: RunsRoot) -> dict[int, dict[str, Any]]:
     """Values by number: of a random search all, of Optuna those that were suggested before."""
     if search.spec.algorithm == "random":

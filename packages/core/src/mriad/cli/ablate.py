@@ -87,38 +87,52 @@ def _report(outcome: Outcome, runs: Path | None) -> None:
 def _dry_run(plan: Plan, runs: Path | None, given: str, again: str) -> None:
     """The trials, what is shared, and time, memory and disk from a few real steps of the first variant."""
     from mriad.ablation.jobs import is_done, plan_jobs
+    from mriad.ablation.search import settings
+    from mriad.ablation.searching import as_far_as_known
     from mriad.cli.train import _duration
     from mriad.launch.estimate import estimate
     from mriad.launch.files import runs_root
     from mriad.launch.protocol import visible_cpus
 
     root = runs_root(runs)
+    plan, searching = as_far_as_known(plan, root)
     stages, jobs = plan_jobs(plan)
-    todo = [job for job in jobs if not is_done(job, root)]
-    folds, seeds = sorted({j.fold for j in jobs}), sorted({j.seed for j in jobs})
+    done = sum(is_done(job, root) for job in jobs)
+    todo = len(plan.trials) - done
+    folds, seeds = {t.fold for t in plan.trials}, {t.seed for t in plan.trials}
     factors = f"{len(plan.variants)} variants × {len(folds)} folds × {len(seeds)} seeds"
-    print(f"{plan.ablation.name}: {len(jobs)} trials = {factors}")
+    print(f"{plan.ablation.name}: {len(plan.trials)} trials = {factors}")
     for name in plan.variants:
         values = ", ".join(f"{k}={v}" for k, v in plan.settings.get(name, {}).items())
         print(f"  {name}{'  (' + values + ')' if values else ''}")
     for stage in stages:
         print(f"  shared stage {stage.node}: needed by {stage.trials} trials, run once")
-    print(f"{len(jobs) - len(todo)} finished before, {len(todo)} to run")
+    for line in settings(plan.searches):
+        print(f"  {line}")
+    if plan.searches:
+        print(f"{searching} trainings of searches to run, before the trials that they choose values for")
+    print(f"{done} finished before, {todo} to run")
     imported = {n for n, v in plan.ablation.variants.items() if v.predictions is not None}
     trained = next((t for t in plan.trials if t.variant not in imported), None)
-    if trained is not None and todo:
+    if trained is not None and todo + searching:
         resources = trained.experiment.resources
         device = "cuda:0" if resources.gpus else "cpu"
         found = estimate(trained.experiment, root.store, device)
         at_once = max(1, visible_cpus() // (resources.workers * resources.cpus))
+        each = found.training_seconds + found.validation_seconds  # a search tests nothing
         parent = next(p for p in (root.path, *root.path.parents) if p.exists())
         print(
             f"a trial        {_duration(found.seconds)}: {_duration(found.training_seconds)} of training "
             f"({found.steps:,} steps of {found.step_seconds:.3g} s), {_duration(found.validation_seconds)} of "
             f"validation, {_duration(found.test_seconds)} of tests"
         )
+        if searching:
+            asha = any(search.spec.scheduler == "asha" for search in plan.searches)
+            most = "at most " if asha else ""
+            print(f"the searches   {most}{_duration(each * searching / at_once)}")
         print(
-            f"all of them    {_duration(found.seconds * len(todo) / at_once)} with {at_once} at once on this machine"
+            f"all of them    {_duration((found.seconds * todo + each * searching) / at_once)} with {at_once} at once "
+            "on this machine"
         )
         print(f"peak memory    {found.peak_memory_bytes / 2**30:.2f} GiB a trial")
         free = shutil.disk_usage(parent).free / 2**30

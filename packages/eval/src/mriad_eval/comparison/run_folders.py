@@ -176,6 +176,7 @@ def _trial(record: _Record, name: str) -> Trial:
         name=str(folder),
         study=str(content.get("study") or ""),
         compute=compute,
+        tuning=int(tags.get("tuning_trials") or 0),
     )
 
 

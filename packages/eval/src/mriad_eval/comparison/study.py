@@ -76,13 +76,17 @@ class VariantFigures:
 
 @dataclass(frozen=True)
 class VariantFacts:
-    """What a variant cost and how many trials it has. compute: sums over trials, peak memory the largest."""
+    """What a variant cost and how many trials it has.
+
+    compute: sums over trials, peak memory the largest. tuning: trainings of its search in each fold.
+    """
 
     variant: str
     trials: int
     folds: tuple[str, ...]
     seeds: tuple[str, ...]
     compute: Mapping[str, float]
+    tuning: int = 0
 
 
 @dataclass(frozen=True)
@@ -292,7 +296,8 @@ def _facts(table: TrialTable, variant: str) -> VariantFacts:
             elif key in ("steps", "samples", "seconds", "gpu_seconds"):
                 compute[key] = compute.get(key, 0.0) + value
     folds, seeds = ({getattr(t, name): None for t in trials} for name in ("fold", "seed"))
-    return VariantFacts(variant, len(trials), tuple(folds), tuple(seeds), compute)
+    tuning = max((t.tuning for t in trials), default=0)
+    return VariantFacts(variant, len(trials), tuple(folds), tuple(seeds), compute, tuning)
 
 
 def _ranks(values: Sequence[PersonValues], measure: Measure) -> RankStability | None:
@@ -332,6 +337,14 @@ def _compute_notes(facts: Sequence[VariantFacts]) -> list[str]:
     if steps and max(steps.values()) > 1.01 * min(steps.values()):
         each = ", ".join(f"{variant} {count:.0f}" for variant, count in steps.items())
         notes.append(f"the budgets are not equal, optimiser steps a trial: {each}")
+    tuning = {f.variant: f.tuning for f in facts}
+    if any(tuning.values()):
+        each = ", ".join(f"{variant} {count}" for variant, count in tuning.items())
+        equal = len(set(tuning.values())) == 1
+        notes.append(
+            f"tuning trials in each fold: {each}"
+            + ("" if equal else "; they are not equal, so a difference may come from the search")
+        )
     return notes
 
 

@@ -23,7 +23,8 @@ class Trial:
 
     fold: "" where there are no folds. seed: "" for one fixed model, such as predictions made elsewhere. rows: its
     tidy table, empty unless finished. status, error: how it ended. name: where it is, for messages. study: what it
-    was grouped under. compute: steps, samples, seconds, peak_memory_bytes, gpu_seconds, as far as known.
+    was grouped under. compute: steps, samples, seconds, peak_memory_bytes, gpu_seconds, as far as known. tuning:
+    trainings of the search that chose some of its values, in its fold; 0 without one.
     """
 
     variant: str
@@ -35,6 +36,7 @@ class Trial:
     name: str = ""
     study: str = ""
     compute: Mapping[str, float] = field(default_factory=dict)
+    tuning: int = 0
 
     def text(self) -> str:
         """`hard_all fold 1 seed 2`."""
