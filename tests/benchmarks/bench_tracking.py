@@ -8,8 +8,8 @@ senders of all trials share a few processes, since a machine of this size holds 
 connections. Measured: how long one look takes that has something to send, what part of the metrics is there when
 the last report has been written, how long after it all is there, and whether anything is lost.
 
-PostgreSQL is Debian's package `postgresql`; a server is made in a temporary folder, listens on loopback, and is ended by
-its process number. It needs `psycopg2` in the environment (not a dependency of mriad).
+PostgreSQL is Debian's package `postgresql`; a server is made in a temporary folder, listens on loopback, and is ended
+by its process number. It needs `psycopg2` in the environment (not a dependency of mriad).
 """
 
 from __future__ import annotations
