@@ -57,6 +57,22 @@ def test_a_grid_multiplies_the_variants_it_names(tmp_path):
     assert chosen.experiment.optimiser.lr == 1e-4
 
 
+def test_trials_of_a_grid_lie_where_records_are_looked_for(tmp_path):
+    """A slash of a grid's variant is no folder: `mriad compare`, `runs` and `sync` look at `runs/*/run.json`."""
+    found = plan(tmp_path, grid=[{"for": ["slow"], "budget.clip_norm": [1, 2]}])
+    root = runs_root(tmp_path / "runs")
+    folders = {trial.at(root).folder for trial in found.trials}
+    assert len(folders) == 3
+    assert {folder.parent for folder in folders} == {root.runs}
+
+
+def test_room_is_kept_for_the_largest_trial(tmp_path):
+    variants = {"plain": {}, "wide": {"resources.cpus": 3}, "two": {"resources.workers": 2}}
+    base = {"streams": {"labelled": {"batch": 2}}, "seed": 5}
+    found = plan(tmp_path, variants={**variants, "two": {**variants["two"], "seed": 6}}, base=base)
+    assert (found.resources.workers, found.resources.cpus) == (2, 3)
+
+
 def test_budget_and_resources_are_everybodys(tmp_path):
     found = plan(tmp_path, budget={"steps": 3}, resources={"cpus": 2})
     assert {t.experiment.budget.steps for t in found.trials} == {3}

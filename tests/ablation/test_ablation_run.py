@@ -123,6 +123,31 @@ def test_one_failing_variant_leaves_the_others(tmp_path):
     assert len(noted["failed"]) == 3
 
 
+def test_an_error_without_words_fails_one_trial_alone(tmp_path, monkeypatch):
+    from mriad.launch import trial
+
+    honest = trial.run_trial
+
+    def mute(experiment: Any, options: Any) -> Any:
+        if experiment.name == "slow":
+            raise ValueError
+        return honest(experiment, options)
+
+    monkeypatch.setattr(trial, "run_trial", mute)
+    outcome = run(planned(tmp_path, folds=None), tmp_path / "runs")
+    assert [(end.name, end.reason) for end in outcome.failed] == [
+        ("slow fold 0 seed 0", "ValueError: no message")
+    ]
+
+
+def test_gpus_that_are_not_here_are_said_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    plan = planned(tmp_path, folds=None, resources={"gpus": 1})
+    with pytest.raises(LaunchError, match="the GPUs that are asked for are not here"):
+        run(plan, tmp_path / "runs")
+    assert not (tmp_path / "runs" / "runs").exists()
+
+
 def test_nothing_finished_is_an_error_that_says_why(tmp_path):
     variants = {"a": {"optimiser.lr": 1e30}, "b": {"optimiser.lr": 1e31}}
     plan = planned(tmp_path, folds=None, variants=variants, base={"budget": {"steps": 6}})

@@ -60,7 +60,7 @@ def _on_ray(
         _tuned,
         [(job, setting) for job in jobs],
         launcher=launcher,
-        resources=plan.trials[0].experiment.resources,
+        resources=plan.resources,
         folder=Path(setting.parent),
         name=f"{plan.ablation.name}-{plan.id[:12]}",
         spans_workers=setting.launcher == "ray",

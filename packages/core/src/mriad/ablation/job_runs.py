@@ -65,7 +65,8 @@ def run_job(
             else:
                 return Ended(job.id, job.name)
     except Exception as error:  # one trial must not take the others down; the verdict names it
-        return Ended(job.id, job.name, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        told = (str(error).splitlines() or ["no message"])[0]
+        return Ended(job.id, job.name, f"{type(error).__name__}: {told}")
 
 
 def _run_trial(

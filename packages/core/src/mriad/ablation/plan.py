@@ -14,7 +14,7 @@ from mriad.ablation.study import Study, StudyTrial
 from mriad.errors import ExperimentError, MriadError
 from mriad.experiment.faults import faults_of, graph_faults, report
 from mriad.experiment.load import load_located
-from mriad.experiment.model import Experiment
+from mriad.experiment.model import Experiment, ResourcesSection
 from mriad.experiment.node import located
 from mriad.experiment.override import assign
 from mriad.experiment.shape import resolve_paths
@@ -99,6 +99,17 @@ class Plan:
     def variants(self) -> tuple[str, ...]:
         """Names, those that a grid made included, in the order of the file."""
         return tuple(dict.fromkeys(trial.variant for trial in self.trials))
+
+    @property
+    def resources(self) -> ResourcesSection:
+        """What is kept for each trial: the most that any of them asks for."""
+        each = [trial.experiment.resources for trial in self.trials]
+        return ResourcesSection(
+            workers=max(r.workers for r in each),
+            cpus=max(r.cpus for r in each),
+            gpus=max(r.gpus for r in each),
+            loaders=max(r.loaders for r in each),
+        )
 
     def marks(self) -> dict[str, str]:
         """Variant → what it means, whatever fold and seed; its search included, the search's winner not."""

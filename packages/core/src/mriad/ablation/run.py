@@ -79,6 +79,10 @@ def run_ablation(plan: Plan, options: AblationOptions | None = None) -> Outcome:
     """
     options = options or AblationOptions()
     root = runs_root(options.runs)
+    if options.launcher == "inline" and plan.resources.gpus:
+        from mriad.launch.inline import check_gpus
+
+        check_gpus(plan.resources)  # at once, and not by every trial
     tracking = "" if options.tracking == "off" else tracking_uri(root, options.tracking)
     folder = make_folder(root.run(plan.ablation.name, plan.id))
     with ExitStack() as stack:
@@ -176,13 +180,12 @@ def _start(plan: Plan, folder: Path, launcher: Launcher) -> RunRecord:
 
 def _spans(plan: Plan) -> bool:
     """Whether trials need Ray Train inside: several workers, or a GPU."""
-    resources = [t.experiment.resources for t in plan.trials]
-    return any(r.workers > 1 or r.gpus > 0 for r in resources)
+    return plan.resources.workers > 1 or plan.resources.gpus > 0
 
 
 def _lanes(plan: Plan, options: AblationOptions) -> int:
     """How many jobs run at a time, as far as this process can know."""
-    resources = plan.trials[0].experiment.resources
+    resources = plan.resources
     fits = visible_cpus() // (resources.workers * resources.cpus) if options.launcher == "ray" else 1
     return options.at_once or max(1, fits)
 
@@ -257,7 +260,11 @@ def _data_of(plan: Plan, root: RunsRoot) -> dict[str, Any]:
 
 
 def _conclude(plan: Plan, study: Study, record: RunRecord, failed: Sequence[Ended]) -> list[str]:
-    """Compare what there is; the ablation's record ends well only if every trial did."""
+    """Compare what there is, and note what is missing.
+
+    Raises:
+        LaunchError: no trial finished.
+    """
     atomic_write_json(
         record.folder / "missing.json",
         {

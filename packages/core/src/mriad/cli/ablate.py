@@ -115,7 +115,7 @@ def _dry_run(plan: Plan, runs: Path | None, given: str, again: str) -> None:
     imported = {n for n, v in plan.ablation.variants.items() if v.predictions is not None}
     trained = next((t for t in plan.trials if t.variant not in imported), None)
     if trained is not None and todo + searching:
-        resources = trained.experiment.resources
+        resources = plan.resources
         device = "cuda:0" if resources.gpus else "cpu"
         found = estimate(trained.experiment, root.store, device)
         at_once = max(1, visible_cpus() // (resources.workers * resources.cpus))
