@@ -1,7 +1,28 @@
+"""Masks of discs on grids, and an experiment on a small phantom whose labels the stage makes."""
+
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import pytest
+from mriad.geometry import Grid
+from mriad.launch.inline import InlineLauncher
+from mriad.stages.artefact import StageContext
 from mriad.vocabulary import LabelSet, Link, Task
+from mriad_softseg.masks import Mask
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def drawn(centres: Any, shape: tuple[int, int, int], radius: float, spacing: float = 1.0) -> np.ndarray:
+    """A disc on each slice, uint8 (X, Y, Z); centres (Z, 2) in voxels, NaN for an empty slice; radius in mm."""
+    x, y = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
+    out = np.zeros(shape, np.uint8)
+    for k, (cx, cy) in enumerate(np.asarray(centres, float)):
+        out[:, :, k] = np.hypot(x - cx, y - cy) * spacing <= radius
+    return out
 
 
 @pytest.fixture
@@ -11,3 +32,40 @@ def make_task():
         return Task(tuple(f"c{i}" for i in range(channels)), {"": labels}, link, dimensions=dimensions)
 
     return make
+
+
+@pytest.fixture
+def discs():
+    return drawn
+
+
+@pytest.fixture
+def mask_of():
+    """A mask from voxels and, unless given, a grid of 1 mm to R, A, S."""
+
+    def made(data: np.ndarray, grid: Grid | None = None, value: int = 1) -> Mask:
+        return Mask.of(data, grid or Grid.of(data.shape, np.eye(4)), value)
+
+    return made
+
+
+class Talk:
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def log(self, step: int, values: Mapping[str, float]) -> None: ...
+    def progress(self, step: int, steps: int) -> None: ...
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+@pytest.fixture
+def context_of(tmp_path):
+    """A stage's context in a folder of its own."""
+
+    def made(experiment: Any, folder: str = "softgt") -> StageContext:
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        return StageContext("softgt", place, experiment, {}, 0, 0, "f" * 64, Talk(), InlineLauncher())
+
+    return made

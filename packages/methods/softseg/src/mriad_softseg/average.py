@@ -97,7 +97,7 @@ def build(masks: Mapping[str, Mask], reference: str, how: SoftGroundTruth) -> Sh
         how: trim, gaps, rotation and weights.
 
     Raises:
-        DataError: a mask has no slice in common with the reference.
+        DataError: a mask has no slice in common with the reference, or SCT failed where it is asked for.
     """
     fixed = masks[reference]
     grid = fixed.grid
@@ -182,6 +182,10 @@ def _motion(mask: Mask, fixed: Mask, same: bool, how: SoftGroundTruth) -> SliceM
     slices, spacing = fixed.grid.shape[2], fixed.grid.spacing
     if same:
         return SliceMotion.still(slices, spacing)
+    if how.program == "sct":
+        from mriad_softseg.sct import motion_by_sct
+
+        return motion_by_sct(mask, fixed)
     grid = fixed.grid
     a = padded(fixed.inside, grid)[0][:, :, 1:-1]  # within its own image
     b, lattice = padded(mask.inside, mask.grid)

@@ -85,7 +85,9 @@ def _binary(data: NDArray[Any], value: int) -> NDArray[np.bool_]:
         binary: NDArray[np.bool_] = data != 0
         return binary
     low, high = float(found[0]), float(found[-1])
-    fractional = bool((found != np.rint(found)).any()) or (low >= 0 and high <= SCALED and len(found) > 16)
+    # Whole numbers up to 255 in many steps are a soft map that was scaled; a few are a label map.
+    scaled = low >= 0 and high == SCALED and len(found) > 3
+    fractional = scaled or bool((found != np.rint(found)).any())
     raise DataError(
         "a soft mask stands where a hard one is meant" if fractional else "the mask is not binary",
         where={

@@ -110,13 +110,8 @@ class MakeTargets:
         self, person: Person, masks: dict[str, Mask], reference: str, wrong: dict[str, str]
     ) -> dict[str, Any]:
         how = self.how
-        if how.program == "sct":
-            from mriad_softseg.sct import build_with_sct
-
-            shared, targets = build_with_sct(masks, reference, how)
-        else:
-            shared = build(masks, reference, how)
-            targets = {name: carry_back(shared, name, how.slice_profile) for name in masks}
+        shared = build(masks, reference, how)
+        targets = {name: carry_back(shared, name, how.slice_profile) for name in masks}
         found = {name: agreement(shared, name) for name in masks}
         wrong |= faults(shared, found, how.gate)
         case_of = {case.contrast: case for case in person.cases}

@@ -110,8 +110,8 @@ class SoftGroundTruth(Stage):
     )
     program: Literal["mriad", "sct"] = Field(
         "mriad",
-        description="sct: estimate and apply the warps with the Spinal Cord Toolbox's programs, which must be "
-        "installed.",
+        description="sct: find the motion of slices with the Spinal Cord Toolbox's sct_register_multimodal, which "
+        "must be installed.",
     )
 
     @model_validator(mode="after")
@@ -126,10 +126,9 @@ class SoftGroundTruth(Stage):
             raise ValueError(
                 f"the reference {' or '.join(self.preferred)} is not one of the contrasts {', '.join(self.contrasts)}"
             )
-        if self.program == "sct" and (self.rotation != "none" or self.slice_profile or self.gaps != "zero"):
+        if self.program == "sct" and (self.rotation != "none" or self.gaps != "zero"):
             raise ValueError(
-                "`program: sct` translates slices, leaves gaps and samples slice centres: set rotation: none, "
-                "slice_profile: false and gaps: zero"
+                "`program: sct` translates slices and leaves gaps as they are: set rotation: none and gaps: zero"
             )
         return self
 
