@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_soft_ground_truth.py --rounds 3
 
-The masks are drawn before the clock starts (the phantom is not what is measured). Counted: reading and checking masks,
-aligning, averaging, carrying back to all six grids, and writing every file of the stage. Target: under 10 s a person.
+The masks are drawn before the clock starts (the phantom is not what is measured). Counted: reading and checking
+masks, aligning, averaging, carrying back to all six grids, and writing every file. Target: under 10 s a person.
 """
 
 from __future__ import annotations

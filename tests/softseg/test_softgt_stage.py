@@ -58,6 +58,26 @@ class Tube:
         return Volume(inside.astype(np.uint8), GRID)
 
 
+@dataclass(frozen=True)
+class Disc:
+    """One point with a value."""
+
+    value: int
+
+    @property
+    def fingerprint(self) -> str:
+        return repr(self)
+
+    @property
+    def location(self) -> str:
+        return "disc"
+
+    def read(self) -> Volume:
+        data = np.zeros(SHAPE, np.uint8)
+        data[12, 8, 6] = self.value
+        return Volume(data, GRID)
+
+
 class Tubes(Dataset):
     """Six persons with three contrasts each; `change` puts another source in the place of one mask."""
 
@@ -192,6 +212,31 @@ def test_what_is_not_covered_is_not_annotated(run):
     assert not voxels(dwi, "soft")[:, :, ~valid.any(axis=(0, 1))].any()
     assert t2w.labels["soft"].validity.read().data.all()
     assert [ray(t2w, k=k)[6] for k in range(12)] == pytest.approx([1 / 2] * 3 + [2 / 3] * 5 + [1 / 2] * 4)
+
+
+def test_discs_of_the_reference_reach_the_cases_that_have_none(make, context_of, monkeypatch):
+    from mriad.stages.train import index_of
+
+    build = Tubes.build
+
+    def with_discs(self):
+        index = build(self)
+        own = {"discs": Disc(3)}
+        return CaseIndex(
+            [replace(c, annotations=own) if c.id in ("p4_T2w", "p4_T1w") else c for c in index],
+            index.label_set,
+        )
+
+    monkeypatch.setattr(Tubes, "build", with_discs)
+    experiment = make({"gate": {"dice": 0.5}})
+    artefact = expand(experiment).nodes["softgt"].stage.run(context_of(experiment))
+    cases = {case.id: case for case in index_of(experiment, labels=str(artefact.folder))}
+    found = cases["p4_DWI"].annotations["discs"].read().data
+    assert {int(found[tuple(p)]): p.tolist() for p in np.argwhere(found)} == {3: [12, 8, 6]}
+    assert isinstance(cases["p4_T1w"].annotations["discs"], Disc)  # its own stays
+    assert not cases["p3_DWI"].annotations
+    rows = list(csv.DictReader((artefact.folder / "report.csv").open(newline="")))
+    assert {r["case"]: r["discs"] for r in rows if r["discs"]} == {"p4_DWI": "1"}
 
 
 def test_several_processes_give_the_same_and_the_finished_are_not_done_again(make, context_of):
