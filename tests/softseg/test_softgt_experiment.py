@@ -44,6 +44,7 @@ stages:
 """
 
 
+@pytest.mark.slow
 def test_the_whole_path_from_yaml(tmp_path, capsys):
     path = tmp_path / "soft.yaml"
     path.write_text(YAML)
