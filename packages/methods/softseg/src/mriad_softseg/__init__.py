@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mriad_softseg.augment import Augment, LiteralAugment, MonaiChain
+    from mriad_softseg.big_aug import BigAug, LiteralBigAug
     from mriad_softseg.heads import Clamp, NormReLU, RobustMaximum
     from mriad_softseg.losses import AdaptiveWing, LiteralDeepSupervision, LiteralDiceCE, NormReLUInLoss
+    from mriad_softseg.models import AHNet
 
 _HOMES = {
+    "AHNet": "models",
     "AdaptiveWing": "losses",
     "Augment": "augment",
+    "BigAug": "big_aug",
     "Clamp": "heads",
     "LiteralAugment": "augment",
+    "LiteralBigAug": "big_aug",
     "LiteralDeepSupervision": "losses",
     "LiteralDiceCE": "losses",
     "MonaiChain": "augment",
@@ -26,10 +31,13 @@ _HOMES = {
     "RobustMaximum": "heads",
 }
 __all__ = [
+    "AHNet",
     "AdaptiveWing",
     "Augment",
+    "BigAug",
     "Clamp",
     "LiteralAugment",
+    "LiteralBigAug",
     "LiteralDeepSupervision",
     "LiteralDiceCE",
     "MonaiChain",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
+from mriad.errors import ExperimentError
 
 from mriad_softseg import intensity
 from mriad_softseg.coordinates import Coordinates, displacement, nodes
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from mriad_softseg.augment import Chain, Engine
     from mriad_softseg.recipes import Recipe
+    from mriad_softseg.resampling import Beyond
 
     Noise = Callable[[Sequence[int]], Tensor]
 
@@ -48,7 +52,7 @@ def joined(batch: Batch, samples: Sequence[Parts]) -> Batch:
             return None
         # Samples that were not moved have no mask of their own: all of them is valid, all was acquired.
         whole = [torch.ones_like(samples[0].image[:1]) if row is None else row for row in rows]
-        out = torch.stack(whole)
+        out = torch.stack(whole) if len(whole) > 1 else whole[0][None]
         return out[..., 0] if flat else out
 
     image = stack("image")
@@ -56,6 +60,32 @@ def joined(batch: Batch, samples: Sequence[Parts]) -> Batch:
     return replace(
         batch, image=image, target=stack("target"), validity=stack("validity"), field=stack("field")
     )
+
+
+def resample(config: Engine, device: torch.device) -> Callable[[Parts, Coordinates, int, Beyond], Parts]:
+    """The back end for tensors on a device.
+
+    Raises:
+        ExperimentError: the compiled one is asked for and cannot be had.
+    """
+    on_cpu = device.type == "cpu"
+    if config.backend == "torch" or (config.backend == "auto" and not (on_cpu and has_numba())):
+        return resampled
+    if not (on_cpu and has_numba()):
+        raise ExperimentError(
+            f"'{config.type_name()}' cannot use its compiled back end",
+            where={"device": str(device), "numba": "installed" if has_numba() else "not installed"},
+            remedy="pip install 'mriad-softseg[fast]', and augment on the CPU; or backend: auto",
+        )
+    from mriad_softseg import compiled
+
+    return compiled.resampled
+
+
+@cache
+def has_numba() -> bool:
+    """Whether the compiled back end is there."""
+    return importlib.util.find_spec("numba") is not None
 
 
 def moved(
@@ -78,13 +108,15 @@ def moved(
         std = recipe.elastic.std(dimensions)
         bend = displacement(recipe.elastic.sigma, std, size, nodes(size, sigma_from), noise)
     where = Coordinates.of(recipe, size, spacing, bend)
-    return resampled(parts, where, config.image_order, config.beyond)
+    return resample(config, parts.image.device)(parts, where, config.image_order, config.beyond)
 
 
 class FusedChain:
     """See `mriad_softseg.augment.Augment`."""
 
     def __init__(self, config: Chain) -> None:
+        if config.backend == "compiled":
+            resample(config, torch.device("cpu"))  # said now, not in the first step
         self.config = config
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:

@@ -16,12 +16,14 @@ MRIAD_API = 1
 @hookimpl
 def mriad_register_components(register: RegisterComponent) -> None:
     """Register every component."""
-    from mriad_softseg import augment, heads, losses, soft_ground_truth
+    from mriad_softseg import augment, big_aug, heads, losses, models, soft_ground_truth
 
     for component in (
         augment.Augment,
         augment.LiteralAugment,
         augment.MonaiChain,
+        big_aug.BigAug,
+        big_aug.LiteralBigAug,
         heads.NormReLU,
         heads.Clamp,
         heads.RobustMaximum,
@@ -29,6 +31,7 @@ def mriad_register_components(register: RegisterComponent) -> None:
         losses.NormReLUInLoss,
         losses.LiteralDiceCE,
         losses.LiteralDeepSupervision,
+        models.AHNet,
         soft_ground_truth.SoftGroundTruth,
     ):
         register(component)
