@@ -46,7 +46,7 @@ class Engine(Augmenter):
     beyond: Literal["border", "mirror"] = Field(
         "border",
         description="What lies outside of the patch: its border repeated and hidden by validity and field; or its "
-        "mirror image, target and all, as MONAI does by default.",
+        "mirror image, target and all, as MONAI does by default (whose blur then fades to 0 at the border).",
     )
     backend: Literal["auto", "torch", "compiled"] = Field(
         "auto",
