@@ -256,6 +256,10 @@ class TestBids:
         ]
         facts = json.loads((tmp_path / "bids/derivatives/mriad/dataset_description.json").read_text())
         assert facts["DatasetType"] == "derivative"
+        columns = (tmp_path / "bids/participants.tsv").read_text().splitlines()[0].split("\t")
+        described = json.loads((tmp_path / "bids/participants.json").read_text())
+        assert set(columns) == {"participant_id", *described}
+        assert "Written by `mriad data export`" in (tmp_path / "bids/README").read_text()
         table = (tmp_path / "bids/derivatives/mriad/label-hard_dseg.tsv").read_text()
         assert table == "index\tname\n0\tbackground\n30\tcsf\n7\tcord\n"
 

@@ -35,6 +35,13 @@ ENDINGS = {
     "DWI": "rec-average_dwi",
 }
 """Endings of contrasts whose name is no BIDS suffix, as in the spine-generic data set."""
+_README = """{name}
+
+Written by `mriad data export`. Images are the voxels and grids of their sources; acquisition parameters (JSON sidecars) are
+not carried over, so a validator asks for those that a suffix requires (MTS: FlipAngle, MTState, RepetitionTimeExcitation).
+Labels lie in derivatives/mriad under the names that spine-generic uses (IMAGE_label-NAME_dseg). manifest.csv,
+labels.yaml and splits.json are read by mriad.
+"""
 _SUFFIXES = ("T1w", "T2w", "T2starw", "FLAIR", "PDw", "PDT2", "inplaneT1", "inplaneT2", "UNIT1", "MTS", "dwi")
 _FOLDERS = {"dwi": "dwi"}
 
@@ -196,6 +203,12 @@ def _describe(folder: Path, plan: ExportPlan, cases: list[Case], names: _Names) 
         "GeneratedBy": [{"Name": "mriad", "Version": version("mriad-data")}],
     }
     write_json(folder / "dataset_description.json", {"Name": plan.name, "DatasetType": "raw", **common})
+    with atomic_file(folder / "README") as temporary:
+        temporary.write_text(_README.format(name=plan.name), encoding="utf-8")
+    write_json(
+        folder / "participants.json",
+        {"domain": {"Description": "What the data set calls the person's domains, such as sites; n/a: none"}},
+    )
     write_json(
         folder / DERIVATIVES / "dataset_description.json",
         {"Name": f"Labels of {plan.name}", "DatasetType": "derivative", **common},
