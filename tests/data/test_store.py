@@ -87,6 +87,24 @@ def test_concurrent_writers_end_with_one_good_copy(tmp_path, grid, make_sample, 
     assert len(list(tmp_path.glob("*/*"))) == 20  # nothing temporary is left
 
 
+def test_a_copy_that_another_writer_took_for_damaged_is_written_again(
+    tmp_path, grid, make_sample, monkeypatch
+):
+    """Two writers replace a damaged entry: one moves the other's good copy aside, which it saw as the damaged one."""
+    store, sample = ArrayFolder(tmp_path), make_sample(grid)
+    move, taken = ArrayFolder._move, []
+
+    def robbed(self, temporary, place, key):
+        move(self, temporary, place, key)
+        if not taken:
+            taken.append(place.rename(tmp_path / "aside"))
+
+    monkeypatch.setattr(ArrayFolder, "_move", robbed)
+    np.testing.assert_array_equal(store.put(KEY, sample).image, sample.image)
+    assert taken
+    assert store.verify() == {}
+
+
 def test_a_full_disk_leaves_nothing(tmp_path, make_sample):
     from mriad.geometry import Grid
 

@@ -41,6 +41,7 @@ MARK_S = 3600.0
 """Seconds between two marks of use on an entry."""
 _COUNT_S = 60.0  # seconds for which the size of a limited store is believed
 _MAPS_A_SAMPLE = 4
+_ATTEMPTS = 3
 
 
 class ArrayStore(Store):
@@ -181,21 +182,22 @@ class ArrayFolder:
         there = self.get(key)
         if there is not None:
             return there
-        try:
-            with temporary_folder(place) as temporary:
-                written = _write(temporary, sample, self.codec)
-                self._move(temporary, place, key)
-        except StorageError as error:
-            if "free" not in error.where:  # not for want of space
-                raise
-            remedy = "free space (`mriad data store prune`, `mriad runs prune`), then run the same again"
-            raise StorageError(error.what, where=error.where, remedy=remedy) from error
-        stored = self.get(key)
-        if stored is None:
-            raise DataError("a stored sample cannot be read back", where={"path": str(place)})
-        if self.max_bytes is not None:
-            self._keep_limit(written)
-        return stored
+        for _ in range(_ATTEMPTS):
+            try:
+                with temporary_folder(place) as temporary:
+                    written = _write(temporary, sample, self.codec)
+                    self._move(temporary, place, key)
+            except StorageError as error:
+                if "free" not in error.where:  # not for want of space
+                    raise
+                remedy = "free space (`mriad data store prune`, `mriad runs prune`), then run the same again"
+                raise StorageError(error.what, where=error.where, remedy=remedy) from error
+            stored = self.get(key)
+            if stored is not None:  # else another writer moved it aside, for the damaged one that it replaced
+                if self.max_bytes is not None:
+                    self._keep_limit(written)
+                return stored
+        raise DataError("a stored sample cannot be read back", where={"path": str(place)})
 
     def _move(self, temporary: Path, place: Path, key: str) -> None:
         """Rename into place. Another writer's good copy is kept, a damaged one is moved aside."""
