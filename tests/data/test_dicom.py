@@ -329,6 +329,21 @@ def test_series_that_are_no_lattice_are_refused(tmp_path, name, text):
     with pytest.raises(DataError, match=text) as found:
         case.channels["image"].read()
     assert str(tmp_path / "p1" / "t2") in str(found.value)
+    if name == "frames":
+        assert "convert it to NIfTI with dcm2niix" in str(found.value)
+
+
+def test_headers_that_claim_gigabytes_more_than_the_files_hold_are_refused_by_the_index(tmp_path):
+    write_series(tmp_path / "p1" / "t2", ramp())
+    rows = element(0x28, 0x10, "US", 5) + element(0x28, 0x11, "US", 6)
+    for path in (tmp_path / "p1" / "t2").iterdir():
+        content = path.read_bytes()
+        assert rows in content
+        huge = element(0x28, 0x10, "US", 65535) + element(0x28, 0x11, "US", 65535)
+        path.write_bytes(content.replace(rows, huge))
+    with pytest.raises(DataError, match="damaged DICOM file") as found:
+        Dicom(root=tmp_path).build()
+    assert "p1/t2" in str(found.value)
 
 
 def test_damaged_slices_are_named_and_not_passed_over(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import struct
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import nibabel as nib
@@ -157,6 +159,56 @@ def test_another_grid_and_other_values(reader):
     text = message(dataset)
     assert "7" in text
     assert str(mask) in text
+
+
+def test_a_header_of_terabytes_and_a_bomb(reader):
+    dataset, _, mask = reader
+    good = gzip.decompress(mask.read_bytes())
+    huge = bytearray(good)
+    struct.pack_into("<3h", huge, 42, 32000, 32000, 32000)
+    packed = gzip.compress(good) + gzip.compress(bytes(1 << 24)) * 64  # a GiB of zeros behind the label
+    tracemalloc.start()
+    try:
+        mask.write_bytes(gzip.compress(bytes(huge)))
+        text = message(dataset)
+        mask.write_bytes(packed)
+        index = dataset.build()
+        sample = load_sample(index[0], list(index[0].channels), "hard", "hard", index.label_set)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "32000×32000×32000 voxels" in text
+    assert str(mask) in text
+    np.testing.assert_array_equal(sample.target[0], label())
+    assert peak < 12 << 20
+
+
+def test_forms_that_disagree_or_say_nothing(reader):
+    dataset, picture, mask = reader
+    other = AFFINE.astype(float).copy()
+    other[0, 3] += 3
+    for path, data in ((picture, image()), (mask, label())):
+        both = nib.Nifti1Image(data, other)
+        both.set_sform(other, code=2)
+        both.set_qform(AFFINE, code=1)
+        both.to_filename(path)
+    index = dataset.build()
+    with pytest.warns(RuntimeWarning, match="differ by up to 3 mm; the sform is used"):
+        sample = load_sample(index[0], list(index[0].channels), "hard", "hard", index.label_set)
+    np.testing.assert_allclose(sample.grid.matrix, other)
+    for data, pixdim, said in ((image(), (0, 1, 1), "no voxel size"), (image(), None, "affine")):
+        plain = nib.Nifti1Image(data, AFFINE)
+        plain.set_sform(None, code=0)
+        if pixdim is None:
+            plain.set_sform(np.diag([1, 0, 1, 1]), code=1)
+        raw = bytearray(plain.to_bytes())
+        struct.pack_into("<3f", raw, 80, *(pixdim or (1, 1, 1)))
+        if pixdim is None:
+            struct.pack_into("<4f", raw, 296, 0, 0, 0, 0)  # the second row of the sform
+        picture.write_bytes(gzip.compress(bytes(raw)))
+        text = message(dataset)
+        assert said in text
+        assert str(picture) in text
 
 
 @pytest.mark.parametrize("make", READERS, ids=lambda r: r.__name__)

@@ -37,10 +37,10 @@ ENDINGS = {
 """Endings of contrasts whose name is no BIDS suffix, as in the spine-generic data set."""
 _README = """{name}
 
-Written by `mriad data export`. Images are the voxels and grids of their sources; acquisition parameters (JSON sidecars)
+Written by `mriad data export`. Images are the voxels and grids of their sources; acquisition parameters (sidecars)
 are not carried over, so a validator asks for those that a suffix requires (MTS: FlipAngle, MTState and more). Labels
-lie in derivatives/mriad under the names that spine-generic uses (IMAGE_label-NAME_dseg). manifest.csv, labels.yaml and
-splits.json are read by mriad.
+lie in derivatives/mriad under the names that spine-generic uses (IMAGE_label-NAME_dseg). manifest.csv, labels.yaml
+and splits.json are read by mriad.
 """
 _SUFFIXES = ("T1w", "T2w", "T2starw", "FLAIR", "PDw", "PDT2", "inplaneT1", "inplaneT2", "UNIT1", "MTS", "dwi")
 _FOLDERS = {"dwi": "dwi"}
