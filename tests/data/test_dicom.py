@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mriad.errors import DataError
 from mriad.testing import check_dataset
+from mriad_data import dicom_series
 from mriad_data.dicom import Dicom
 from mriad_data.dicom_series import SeriesSource
 
@@ -333,7 +334,7 @@ def test_series_that_are_no_lattice_are_refused(tmp_path, name, text):
         assert "convert it to NIfTI with dcm2niix" in str(found.value)
 
 
-def test_headers_that_claim_gigabytes_more_than_the_files_hold_are_refused_by_the_index(tmp_path):
+def test_headers_that_claim_gigabytes_more_than_the_files_hold_are_refused(tmp_path):
     write_series(tmp_path / "p1" / "t2", ramp())
     rows = element(0x28, 0x10, "US", 5) + element(0x28, 0x11, "US", 6)
     for path in (tmp_path / "p1" / "t2").iterdir():
@@ -341,9 +342,20 @@ def test_headers_that_claim_gigabytes_more_than_the_files_hold_are_refused_by_th
         assert rows in content
         huge = element(0x28, 0x10, "US", 65535) + element(0x28, 0x11, "US", 65535)
         path.write_bytes(content.replace(rows, huge))
-    with pytest.raises(DataError, match="damaged DICOM file") as found:
-        Dicom(root=tmp_path).build()
-    assert "p1/t2" in str(found.value)
+    (case,) = Dicom(root=tmp_path).build()
+    with pytest.raises(DataError, match="claims more than the file holds") as found:
+        case.channels["image"].read()
+    assert "65535×65535 voxels, 8589672450 bytes" in str(found.value)
+    assert str(tmp_path / "p1" / "t2") in str(found.value)
+
+
+def test_a_series_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
+    write_series(tmp_path / "p1" / "t2", ramp())
+    monkeypatch.setattr(dicom_series, "memory_bytes", lambda: 400.0)
+    (case,) = Dicom(root=tmp_path).build()
+    with pytest.raises(DataError, match="larger than the memory of this machine") as found:
+        case.channels["image"].read()
+    assert "480 bytes" in str(found.value)
 
 
 def test_damaged_slices_are_named_and_not_passed_over(tmp_path):

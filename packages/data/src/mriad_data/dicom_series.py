@@ -8,7 +8,9 @@ stored value × RescaleSlope + RescaleIntercept of *their* slice, as float32 (DI
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +18,20 @@ from mriad.errors import DataError
 from mriad.filehash import file_sha256
 from mriad.geometry import Grid
 from mriad.identity import fingerprint
+from mriad.memory import memory_bytes, readable_bytes
 from mriad.vocabulary import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
 POSITION, ORIENTATION, FRAMES = "0020|0032", "0020|0037", "0028|0008"
 SERIES_NUMBER, SERIES_DESCRIPTION, PROTOCOL = "0020|0011", "0008|103e", "0018|1030"
+BITS = "0028|0100"
+_SYNTAX = b"\x02\x00\x10\x00UI"
+_PLAIN_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+"""Transfer syntaxes whose voxels are not compressed."""
 _SAME_DIRECTION = 1e-4  # of a cosine
 _EVEN = 0.02  # of the distance of slices: headers round positions
 _SAME_PLACE_MM = 1e-3
@@ -52,7 +59,8 @@ class SeriesSource:
 
         Raises:
             DataError: no such series, unreadable, slices missing, twice at one place, of different orientation or
-                sheared, multi-frame or colour files, or values that are NaN or infinite.
+                sheared, multi-frame or colour files, more voxels than files or memory hold, or values that are NaN
+                or infinite.
         """
         sitk = simpleitk()
         files = _stack(series_files(self.folder, self.series), self)
@@ -148,6 +156,7 @@ def _stack(files: tuple[str, ...], source: SeriesSource) -> list[str]:
             where=_where(source),
             remedy="convert it to NIfTI with dcm2niix",
         )
+    _check_size(headers, files, source)
     if len({header.GetSize()[:2] for header in headers}) > 1:
         raise DataError("the slices of a DICOM series differ in size", where=_where(source))
     if len({tuple(round(s, 4) for s in header.GetSpacing()[:2]) for header in headers}) > 1:
@@ -165,6 +174,41 @@ def _stack(files: tuple[str, ...], source: SeriesSource) -> list[str]:
     if len(files) > 1:
         _check_steps(along[order], positions[order], directions[0], source)
     return [files[n] for n in order]
+
+
+def _check_size(headers: Sequence[Any], files: tuple[str, ...], source: SeriesSource) -> None:
+    """Refuse headers that claim more voxels than the files hold, or the machine does: ITK would allocate them."""
+    total = 0
+    for header, path in zip(headers, files, strict=True):
+        voxels = math.prod(header.GetSize())
+        total += 4 * voxels  # they are read as float32
+        stored = voxels * (int(text_of(header, BITS) or 16) // 8)
+        if _syntax(path) in _PLAIN_SYNTAXES and stored > Path(path).stat().st_size:
+            raise DataError(
+                "the header of a DICOM file claims more than the file holds",
+                where={
+                    "file": path,
+                    "header claims": "×".join(map(str, header.GetSize()[:2])) + f" voxels, {stored} bytes",
+                    "file holds": f"{Path(path).stat().st_size} bytes",
+                },
+                remedy="copy or export it again",
+            )
+    there = memory_bytes()
+    if there is not None and total > there:
+        raise DataError(
+            "a DICOM series is larger than the memory of this machine",
+            where={**_where(source), "needed": readable_bytes(total), "memory": readable_bytes(there)},
+            remedy="look at the size in the headers",
+        )
+
+
+def _syntax(path: str) -> str:
+    """The transfer syntax in a file's first bytes, which SimpleITK does not tell; empty if it is not there."""
+    with open(path, "rb") as file:  # noqa: PTH123 (thousands of them)
+        head = file.read(2048)
+    at = head.find(_SYNTAX)
+    size = int.from_bytes(head[at + 6 : at + 8], "little")
+    return head[at + 8 : at + 8 + size].strip(b"\0 ").decode("ascii", "replace") if at >= 0 else ""
 
 
 def _check_steps(
