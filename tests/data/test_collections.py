@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,24 +28,10 @@ from mriad_data.collections import (
 )
 from pydantic import ValidationError
 
+sys.path.insert(0, str(Path(__file__).parent))
+from published_trees import drop, faults, touch
+
 DOCS = Path(__file__).parents[2] / "docs" / "data"
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-
-
-def drop(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).unlink()
-
-
-def faults(dataset) -> str:
-    with pytest.raises(DataError) as found:
-        dataset.build()
-    return str(found.value)
 
 
 def test_every_collection_is_registered_and_has_a_page_and_a_licence():

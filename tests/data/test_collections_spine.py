@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
 import pytest
-from mriad.errors import DataError, SplitError
+from mriad.errors import SplitError
 from mriad.experiment.load import load
 from mriad.preparation import load_sample
 from mriad_data.collections import SpineExternal, SpineGeneric
@@ -16,26 +17,8 @@ from mriad_data.manifest import read_yaml
 from mriad_data.splits import PublishedSplit
 from mriad_data.splits.published import SPINE_GENERIC
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-
-
-def drop(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).unlink()
-
-
-def faults(dataset) -> str:
-    with pytest.raises(DataError) as found:
-        dataset.build()
-    return str(found.value)
-
+sys.path.insert(0, str(Path(__file__).parent))
+from published_trees import drop, faults, touch
 
 RAW = {
     "T1w": "anat/{}_T1w",
