@@ -31,6 +31,7 @@ from mriad_eval.metrics import (
     Precision,
     RelativeVolumeError,
     Sensitivity,
+    SoftDice,
     SoftVolume,
     Specificity,
     SurfaceDice,
@@ -325,6 +326,25 @@ def test_slices_along_an_axis_and_without_annotation() -> None:
     with pytest.raises(ValidationError, match="level person"):
         Slices(metric=VolumeSpread())
     assert Metric.resolve({"type": "eval.slices", "metric": "eval.mssd"}).key() == "mssd_2d"
+
+
+def test_a_faint_reference_counts_in_its_slices_for_soft_metrics_alone() -> None:
+    """A slice whose reference stays below .5: soft Dice measures it, a miss is one, and masks have nothing there."""
+    g = np.zeros((8, 8, 4), np.float32)
+    g[2:6, 2:6, 0], g[2:6, 2:6, 1], g[2:6, 2:6, 2] = 1, 0.4, 0.4
+    p = np.zeros_like(g)
+    p[2:6, 2:6, 0], p[2:6, 2:6, 1], p[2:6, 2:6, 3] = 1, 0.3, 0.2
+    pair = pair_of(p, g)
+    soft = Slices(metric=SoftDice()).build()(pair)
+    assert soft == [
+        (0, 1.0, ""),
+        (1, pytest.approx(2 * 0.3 * 0.4 / 0.7), ""),  # .3 is above half of its largest value: found
+        (2, 0.0, "miss"),
+    ]
+    assert Slices(metric=Dice()).build()(pair) == [(0, 1.0, "")]
+    valid = np.ones(g.shape, bool)
+    valid[..., 2] = False
+    assert len(Slices(metric=SoftDice()).build()(pair_of(p, g, valid=valid))) == 2
 
 
 # ---- literal modes

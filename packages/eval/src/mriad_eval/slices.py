@@ -21,16 +21,24 @@ def through_plane(spacing: tuple[float, float, float]) -> int:
 
 
 def in_slices(pair: StructurePair, measure: CaseMetric, axis: int | None) -> list[tuple[int, float, str]]:
-    """Measure every slice in which prediction or reference has an annotated voxel > .5; axis None: through-plane."""
+    """Measure every slice in which prediction or reference has an annotated voxel > .5; axis None: through-plane.
+
+    Where the reference is nowhere above .5 but somewhere above 0, a metric of masks has nothing to measure and the
+    slice gives no row; one of soft values has, and finds or misses it by its own rule, as it does in a volume.
+    """
     axis = through_plane(pair.grid.spacing) if axis is None else axis
     other = tuple(a for a in range(3) if a != axis)
     present = (pair.prediction > THRESHOLD) | (pair.reference > THRESHOLD)
+    faint = pair.reference > 0
     if pair.validity is not None:
         present &= pair.validity
+        faint &= pair.validity
+    whole = present.any(axis=other)
     found = []
-    for index in np.flatnonzero(present.any(axis=other)):
+    for index in np.flatnonzero(whole | faint.any(axis=other)):
         value, note = measure(slice_of(pair, axis, int(index)))
-        found.append((int(index), value, note))
+        if whole[index] or note != "empty":
+            found.append((int(index), value, note))
     return found
 
 
