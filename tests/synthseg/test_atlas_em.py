@@ -272,6 +272,7 @@ class Silent:
         self.told.append(text)
 
 
+@pytest.mark.slow
 def test_an_experiment_fits_an_atlas_and_measures_it(experiment, runs, capsys):
     """`mriad train` and `mriad predict` take it like any other; only training persons are read."""
     from mriad.cli.app import main
@@ -282,7 +283,7 @@ def test_an_experiment_fits_an_atlas_and_measures_it(experiment, runs, capsys):
     dice_of = {
         row.structure: row.value for row in read_rows(trial.folder / "cases.csv") if row.metric == "dice"
     }
-    assert min(dice_of.values()) > 0.75
+    assert min(dice_of.values()) > 0.7
     assert len(dice_of) == len(VALUES), dice_of
     folder = trial.predictor
     document = json.loads((folder / "predictor.json").read_text())
@@ -300,12 +301,12 @@ def test_the_stage_keeps_its_contract_and_its_predictor_too(experiment, tmp_path
     made = Experiment.model_validate(experiment)
     folder = tmp_path / "stage"
     folder.mkdir()
-    stage = FitAtlas(spacing_mm=4.0, settings=AtlasSettings(working_mm=5.0, rounds=0, classes=SHARED))
+    stage = FitAtlas(spacing_mm=4.0, settings=AtlasSettings(working_mm=8.0, coarse_mm=8.0, rounds=0))
     context = StageContext("atlas", folder, made, {}, 0, 0, "f" * 64, Silent(), None)
     check_stage(stage, context)
     assert sum("map" in text for text in context.reporter.told) == 2 * 4  # of two runs, four training maps
     predictor = load_predictor(folder)
-    volume = Head(0, "t1", spacing=6.0).read()
+    volume = Head(0, "t1", spacing=8.0).read()
     check_predictor(predictor, {"image": volume})
     before = identity(folder)
     atlas = Atlas.load(folder)
@@ -347,23 +348,23 @@ def test_bad_scans_are_refused(change, said):
 
 def test_two_channels_are_used_together():
     """T1-like and inverted on one grid; a missing one is named."""
-    head = Head(7, "t1", spacing=5.0)
-    settings = FAST.model_copy(update={"working_mm": 5.0, "rounds": 1})
+    head = Head(7, "t1", spacing=6.0)
+    settings = FAST.model_copy(update={"working_mm": 6.0, "coarse_mm": 8.0, "rounds": 1})
     predictor = AtlasPredictor(head_atlas(), settings, ("T1w", "T2w"))
     with pytest.raises(DataError, match="channels given are not the model's"):
         predictor({"T1w": head.read()})
-    found = predictor({"T1w": head.read(), "T2w": Head(7, "inverted", spacing=5.0).read()})
-    assert min(scores(found, head).values()) > 0.75
+    found = predictor({"T1w": head.read(), "T2w": Head(7, "inverted", spacing=6.0).read()})
+    assert min(scores(found, head).values()) > 0.7
 
 
 def test_a_scan_far_off_is_found_by_its_centre():
     """A file whose position means nothing: 400 mm away."""
-    head = Head(6, "inverted", spacing=5.0)
+    head = Head(6, "inverted", spacing=6.0)
     volume = head.read()
     matrix = volume.grid.matrix
     matrix[:3, 3] += 400
     moved = Volume(volume.data, Grid.of(volume.grid.shape, matrix))
-    settings = FAST.model_copy(update={"working_mm": 5.0, "rounds": 1})
+    settings = FAST.model_copy(update={"working_mm": 6.0, "coarse_mm": 8.0, "rounds": 1})
     found = AtlasPredictor(head_atlas(), settings, ("image",))({"image": moved})
     assert found.grid.same(moved.grid)
-    assert min(scores(found, head).values()) > 0.75
+    assert min(scores(found, head).values()) > 0.7

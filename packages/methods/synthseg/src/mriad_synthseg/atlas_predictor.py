@@ -37,8 +37,8 @@ _EM_STEPS = 30
 _GAIN = 1e-4  # log-likelihood per voxel; less ends a turn
 _NATIVE_VOXELS = 200_000  # that the Gaussians are fitted to at the end
 _AFFINE_TURNS = 4  # of Gaussians and affine on the coarse level; each helps the other
-_START_MM = 4.0  # finest level of the first, rigid search
-_START_POINTS = 20_000
+_START_MM = 5.0  # finest level of the first, rigid search
+_START_POINTS = 6_000
 _FEWEST = 4
 
 
