@@ -16,7 +16,16 @@ MRIAD_API = 1
 @hookimpl
 def mriad_register_components(register: RegisterComponent) -> None:
     """Register every component."""
-    from mriad_synthseg import atlas_stage, generate, losses, models, posteriors, samseg, stages
+    from mriad_synthseg import (
+        atlas_stage,
+        generate,
+        losses,
+        models,
+        posteriors,
+        samseg,
+        stages,
+        supervised,
+    )
 
     for component in (
         atlas_stage.AtlasEM,
@@ -30,6 +39,7 @@ def mriad_register_components(register: RegisterComponent) -> None:
         samseg.SamsegStage,
         stages.FitPriors,
         stages.SplitBackground,
+        supervised.SupervisedAugment,
     ):
         register(component)
 
