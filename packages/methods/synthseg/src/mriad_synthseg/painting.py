@@ -119,14 +119,13 @@ def blurred(image: Tensor, sigma: float) -> Tensor:
         made = image * weights[radius]
         for k in range(1, radius + 1):
             w = weights[radius + k]
-            inner = max(n - k, 0)
+            inner, beyond = max(n - k, 0), min(k, n)
             # What lies beyond the border is the border voxel.
-            first = image.narrow(axis, 0, 1)
-            last = image.narrow(axis, n - 1, 1)
-            made.narrow(axis, k, inner).add_(image.narrow(axis, 0, inner), alpha=w)
-            made.narrow(axis, 0, min(k, n)).add_(first, alpha=w)
-            made.narrow(axis, 0, inner).add_(image.narrow(axis, k, inner), alpha=w)
-            made.narrow(axis, inner, min(k, n)).add_(last, alpha=w)
+            made.narrow(axis, 0, beyond).add_(image.narrow(axis, 0, 1), alpha=w)
+            made.narrow(axis, n - beyond, beyond).add_(image.narrow(axis, n - 1, 1), alpha=w)
+            if inner:
+                made.narrow(axis, k, inner).add_(image.narrow(axis, 0, inner), alpha=w)
+                made.narrow(axis, 0, inner).add_(image.narrow(axis, k, inner), alpha=w)
         image = made
     return image
 
