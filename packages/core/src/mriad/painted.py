@@ -45,7 +45,7 @@ def channels_after(experiment: Experiment, given: tuple[str, ...]) -> tuple[str,
             for augmenter in chain:
                 channels = augmenter.channels(channels)
             found.setdefault(channels, name)
-    _agree("channels", {f"streams.{n}": ", ".join(c) or "none" for c, n in found.items()})
+    _agree("channels", [(f"streams.{n}", ", ".join(c) or "none") for c, n in found.items()])
     return next(iter(found), given)
 
 
@@ -70,15 +70,15 @@ def label_set_after(experiment: Experiment, given: LabelSet) -> LabelSet:
                 label_set = augmenter.label_set(label_set)
             if all(label_set != other for _, other in found):
                 found.append((f"streams.{name}", label_set))
-    _agree("structures", {n: ", ".join(s.names) for n, s in found} if len(found) > 1 else {})
+    _agree("structures", [(n, ", ".join(s.names)) for n, s in found])
     return found[0][1] if found else given
 
 
-def _agree(what: str, found: dict[str, str]) -> None:
+def _agree(what: str, found: Sequence[tuple[str, str]]) -> None:
     if len(found) > 1:
         raise ExperimentError(
             f"augmenters of different streams end with different {what}",
-            where=found,
+            where={f"{name} ({n})": text for n, (name, text) in enumerate(found, 1)},
             remedy="one network reads them all: give every labelled stream the same generator",
         )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mriad.launch.protocol import Launcher
     from mriad.training.protocols import Reporter
 
-ArtefactKind = Literal["dataset", "weights", "predictor", "table"]
+ArtefactKind = Literal["dataset", "weights", "predictor", "table", "parameters"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Artefact:
     """The result of a stage: a folder of a kind, and figures that describe it.
 
     kinds: "dataset" (a manifest that `data.manifest` reads), "weights" and "predictor" (a folder that
-    `Predictor.build` takes), "table" (`cases.csv`).
+    `Predictor.build` takes), "table" (`cases.csv`), "parameters" (fitted on training cases; its reader knows them).
     """
 
     kind: ArtefactKind

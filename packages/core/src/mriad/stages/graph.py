@@ -237,6 +237,8 @@ class _Builder:
                 self.faults.add(definition.path, f"{stage.type_name()} reads a section '{path}' that is none")
                 continue
             for place, written in references(value):
+                if written in (definition.name, definition.short) and not definition.rounds:
+                    continue  # a section may name what this very stage makes: a generator its priors
                 yield (*path.split("."), *place), ".".join((*path.split("."), *place)), written
         labels = experiment.data.labels.from_
         reads = bool({"data", "data.labels"} & set(stage.sections()))

@@ -26,7 +26,7 @@ class FitPriors(Stage):
     """
 
     type: Literal["synthseg.fit_priors"] = "synthseg.fit_priors"
-    makes: ClassVar[ArtefactKind] = "table"
+    makes: ClassVar[ArtefactKind] = "parameters"
     references: ClassVar[tuple[str, ...]] = ("after",)
     cases: str = Field("", description="Domain or contrast of the training cases; empty: all with an image.")
     consistency: float = Field(
@@ -45,7 +45,7 @@ class FitPriors(Stage):
 
         folder = context.folder.absolute()
         summary = fit_priors(self, context.experiment, context.fold, folder, context.reporter.message)
-        return Artefact("table", folder, context.fingerprint, summary)
+        return Artefact("parameters", folder, context.fingerprint, summary)
 
 
 class SplitBackground(Stage):
