@@ -509,6 +509,31 @@ def test_a_search_without_a_winner_fails_its_trials_by_name(tmp_path):
     assert "missing: plain" in outcome.verdict
 
 
+def test_the_dry_run_counts_the_trainings(tmp_path, monkeypatch):
+    """Before, and after the searches: 2 trainings of each of 3 folds, then the trials alone."""
+    from mriad.cli.app import app
+    from typer.testing import CliRunner
+
+    path = write(tmp_path, folds=THIRDS, search={**SEARCH, "trials": 2})
+
+    def said() -> str:
+        done = CliRunner().invoke(app, ["ablate", str(path), "--runs", str(tmp_path / "runs"), "--dry-run"])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    before = said()
+    assert "study: 6 trials = 2 variants × 3 folds × 1 seeds" in before
+    assert "search plain: 2 trainings × 3 folds by val/overlap (random); optimiser.lr loguniform" in before
+    assert "6 trainings of searches to run, before the trials" in before
+    assert "0 finished before, 6 to run" in before
+    assert "the searches   " in before
+    assert not (tmp_path / "runs" / "runs").exists()
+    run(make_plan(load_ablation(path)), tmp_path / "runs")
+    after = said()
+    assert "0 trainings of searches to run" in after
+    assert "6 finished before, 0 to run" in after
+
+
 class TestOptuna:
     """Suggestions of Optuna's sampler; the extra is optional."""
 
