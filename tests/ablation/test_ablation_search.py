@@ -509,15 +509,19 @@ def test_a_search_without_a_winner_fails_its_trials_by_name(tmp_path):
     assert "missing: plain" in outcome.verdict
 
 
-def test_the_dry_run_counts_the_trainings(tmp_path, monkeypatch):
+def test_the_dry_run_counts_the_trainings(tmp_path):
     """Before, and after the searches: 2 trainings of each of 3 folds, then the trials alone."""
-    from mriad.cli.app import app
+    import typer
+    from mriad.cli.ablate import ablate
     from typer.testing import CliRunner
+
+    app = typer.Typer()
+    app.command()(ablate)
 
     path = write(tmp_path, folds=THIRDS, search={**SEARCH, "trials": 2})
 
     def said() -> str:
-        done = CliRunner().invoke(app, ["ablate", str(path), "--runs", str(tmp_path / "runs"), "--dry-run"])
+        done = CliRunner().invoke(app, [str(path), "--runs", str(tmp_path / "runs"), "--dry-run"])
         assert done.exit_code == 0, done.output
         return done.output
 
