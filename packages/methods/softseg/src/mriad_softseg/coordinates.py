@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -131,6 +132,13 @@ class Coordinates:
             # Sums, not a product of matrices: a trainer that allows TF32 must not move voxels.
             torch.add(along_x[r, :, None, None], plane[r, None], out=out[..., r])
         if self.bend is not None:
-            mixed = torch.einsum("rc,ckyz->kyzr", linear.float().to(device), self.bend.rest)
-            out.view(stop - start, -1).addmm_(self.bend.along_x[start:stop], mixed.flatten(1))
+            out.view(stop - start, -1).addmm_(self.bend.along_x[start:stop], self._bent)
         return out
+
+    @cached_property
+    def _bent(self) -> Tensor:
+        """(K, Y·Z·3): what `along_x` is multiplied by to move a grid."""
+        assert self.bend is not None
+        half = torch.tensor(self.size, dtype=torch.float64) / 2
+        linear = (self.linear / half[:, None]).flip(0).float().to(self.bend.rest.device)
+        return torch.einsum("rc,ckyz->kyzr", linear, self.bend.rest).flatten(1)

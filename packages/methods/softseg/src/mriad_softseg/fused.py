@@ -38,7 +38,10 @@ def samples_of(batch: Batch) -> list[Parts]:
     for i in range(len(batch)):
         image = row(batch.image, i)
         assert image is not None
-        found.append(Parts(image, row(batch.target, i), row(batch.validity, i), row(batch.field, i)))
+        masks = (
+            None if x is None else x.to(image.dtype) for x in (row(batch.validity, i), row(batch.field, i))
+        )
+        found.append(Parts(image, row(batch.target, i), *masks))
     return found
 
 
