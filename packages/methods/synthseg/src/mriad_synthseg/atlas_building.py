@@ -178,7 +178,7 @@ def build_atlas(
     return Atlas(total, grid, label_set, count)
 
 
-def _add_counts(total: NDArray[np.float32], found: Indexed, back: NDArray[np.float64], grid: Grid) -> None:
+def _add_counts(total: NDArray[np.float32], found: Indexed, back: NDArray[np.floating], grid: Grid) -> None:
     """Add to (1 + S, X, Y, Z) how often each structure is met in each voxel; `back`: common world → map's world."""
     matrix = np.linalg.inv(found.grid.matrix) @ back @ grid.matrix
     flat = total.reshape(len(total), -1)

@@ -341,5 +341,5 @@ def _logarithm(values: NDArray[Any], low: float, high: float) -> NDArray[np.floa
 def _resampled(sample: Sample, spacing_mm: float) -> Sample:
     """Means over voxels of `spacing_mm`; axes that are as coarse already stay."""
     wanted = [max(s, spacing_mm) if s < 0.99 * spacing_mm else "keep" for s in sample.grid.spacing]
-    small = Resample(spacing_mm=wanted, image_order=1, slice_profile=True)  # type: ignore[arg-type]
+    small = Resample(spacing_mm=wanted, image_order=1, slice_profile=True)
     return small.apply(sample, None)

@@ -141,7 +141,6 @@ class FitAtlas(Stage):
         from mriad.preparation import load_sample
         from mriad.stages.train import index_of, labels_folder
 
-        from mriad_synthseg.atlas import Classes
         from mriad_synthseg.atlas_building import Indexed, build_atlas
 
         experiment = context.experiment
@@ -159,7 +158,7 @@ class FitAtlas(Stage):
                 where={"training cases": len(cases.split["train"])},
                 remedy="set data.labels to a label of the training persons",
             )
-        self._check(label_set.names, Classes)
+        self._check(label_set.names)
 
         def read(place: int) -> Indexed:
             case = training[place]
@@ -190,7 +189,7 @@ class FitAtlas(Stage):
         }
         return Artefact("predictor", context.folder, context.fingerprint, summary)
 
-    def _check(self, names: tuple[str, ...], classes: type) -> None:
+    def _check(self, names: tuple[str, ...]) -> None:
         """Refuse settings that name what the maps do not have, before anything is built.
 
         Raises:

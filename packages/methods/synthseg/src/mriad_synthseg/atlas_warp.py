@@ -205,7 +205,7 @@ def improved(
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimiser.step(closure)
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         after = float(objective())
     if not after < before:  # a step into nothing, or none: the start stays

@@ -31,7 +31,7 @@ def read_arrays(path: Path) -> Arrays:
         CheckpointError: missing, not HDF5, or without arrays; two layers of one name hold the same array.
     """
     try:
-        import h5py
+        import h5py  # type: ignore[import-untyped, import-not-found, unused-ignore]
     except ImportError as error:
         raise PluginError(
             "reading a .h5 file needs h5py, which is not installed", remedy="pip install h5py"

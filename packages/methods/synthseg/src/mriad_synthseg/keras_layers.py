@@ -41,7 +41,7 @@ class Architecture:
 
     def width(self, level: int) -> int:
         """Channels of a level: they double."""
-        return self.features * 2**level
+        return self.features << level
 
 
 @dataclass(frozen=True)

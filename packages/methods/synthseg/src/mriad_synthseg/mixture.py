@@ -182,7 +182,8 @@ class SmoothBasis:
         """(m, m, m) → (X, Y, Z)."""
         x, y, z = self.tables
         out: Array = np.einsum("xa,abz->xbz", x, coefficients @ z.T, optimize=True)
-        return np.einsum("yb,xbz->xyz", y, out, optimize=True)
+        field: Array = np.einsum("yb,xbz->xyz", y, out, optimize=True)
+        return field
 
     def fit(self, weights: Array, target: Array, penalty: float) -> Array:
         """Coefficients (m, m, m) that minimise Σ w (target − field)² + penalty · Σ c²; the constant's is 0.
@@ -210,7 +211,8 @@ def _contracted(volume: Array, tables: Sequence[Array]) -> Array:
     """Σ_xyz volume · table_x · table_y · table_z → (p, q, r)."""
     x, y, z = tables
     out = np.einsum("xyr,xp->pyr", volume @ z, x, optimize=True)
-    return np.einsum("pyr,yq->pqr", out, y, optimize=True)
+    found: Array = np.einsum("pyr,yq->pqr", out, y, optimize=True)
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from mriad.errors import DataError, LaunchError
 from mriad.interfaces import Predictor, Stage
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COMMAND = Field("run_samseg", description="Name or path of the program.")
 THREADS = Field(1, ge=1, description="Threads of the program.")
 TIMEOUT = Field(4 * 3600.0, gt=0, description="Seconds after which one scan is given up.")
-MAPPING = Field(
+MAPPING: Any = Field(
     default_factory=dict,
     description="FreeSurfer value → value of the label set, 0 for background; others that the label set has stay.",
 )

@@ -186,7 +186,7 @@ def _read(path: Path, end: str) -> Volume:
             where={"expected": path.name, "its last lines": end},
         )
     try:
-        image: Any = nib.load(path)  # type: ignore[attr-defined]
+        image: Any = nib.load(path)
         data = np.asarray(image.dataobj)
         grid: Grid = GridOf.of(data.shape, image.affine)
     except Exception as error:  # nibabel raises many kinds
