@@ -42,11 +42,10 @@ class _LabelLoss:
             truth = target.flatten(2)
             truth = truth.to(real) if truth.is_floating_point() else truth[:, 0]
             w = None if weight is None else weight.to(real).flatten(1)
-            rows = zip(logits, truth, w if w is not None else [None] * len(logits), strict=True)
-            return torch.stack([self.value(x, g, v) for x, g, v in rows]).mean()
+            return self.values(logits, truth, w).mean()
 
-    def value(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """The loss of one sample: logits (K, V), target (V,) or (K − 1, V), weight (V,) or None; ()."""
+    def values(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """The loss of each sample, (B,): logits (B, K, V), target (B, V) or (B, K − 1, V), weight (B, V) or None."""
         raise NotImplementedError
 
     def _check(self, prediction: Tensor, target: Tensor, weight: Tensor | None) -> None:
@@ -100,52 +99,57 @@ def _parts(
 
 
 class _DiceOfLogits(torch.autograd.Function):
-    """Mean Dice of one sample, whose backward pass computes the softmax again."""
+    """1 − mean Dice of each sample, (B,). The backward pass computes the softmax again.
+
+    It takes the batch whole: cut into samples outside, autograd would put their gradients together in a copy.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None, mask: bool, epsilon: float
     ) -> Tensor:
-        labels = logits.shape[0]
-        common, predicted, truth = (logits.new_zeros(labels, dtype=torch.float64) for _ in range(3))
-        for _, x, g, w in _parts(logits, target, weight):
-            p = x.softmax(0)
-            if g.is_floating_point():
-                common += (p * g if w is None else p * g * w).sum(1)
-                truth += (g.square() if w is None else g.square() * w).sum(1)
-            else:
-                hit = p.gather(0, g[None])[0].double()
-                seen = torch.ones_like(hit) if w is None else w.double()
-                common.index_add_(0, g, hit * seen)
-                truth.index_add_(0, g, seen)
-            predicted += (p.square_() if w is None else p.square_() * w).sum(1)
+        samples, labels = logits.shape[:2]
+        common, predicted, truth = logits.new_zeros((3, samples, labels), dtype=torch.float64)
+        for b in range(samples):
+            for _, x, g, w in _parts(logits[b], target[b], None if weight is None else weight[b]):
+                p = x.softmax(0)
+                if g.is_floating_point():
+                    common[b] += (p * g if w is None else p * g * w).sum(1)
+                    truth[b] += (g.square() if w is None else g.square() * w).sum(1)
+                else:
+                    hit = p.gather(0, g[None])[0].double()
+                    seen = torch.ones_like(hit) if w is None else w.double()
+                    common[b].index_add_(0, g, hit * seen)
+                    truth[b].index_add_(0, g, seen)
+                predicted[b] += (p.square_() if w is None else p.square_() * w).sum(1)
         bottom = predicted + truth + epsilon
         dice = 2 * common / bottom
-        counted = (truth > 0).double() if mask else torch.ones_like(truth)
-        share = counted / counted.sum().clamp_min(1)
+        # Where nothing is visible no label is counted, and the sample's loss is 0.
+        visible = truth.sum(1, keepdim=True) > 0
+        counted = ((truth > 0) if mask else torch.ones_like(truth, dtype=torch.bool)) & visible
+        share = counted.double() / counted.sum(1, keepdim=True).clamp_min(1)
         ctx.save_for_backward(logits, target, weight, dice, bottom, share)
-        # Nothing visible: no label is counted, and the sample's loss is 0.
-        visible = truth.sum() > 0
-        return torch.where(visible, 1 - (share * dice).sum(), torch.zeros_like(dice[0])).to(logits.dtype)
+        return (visible[:, 0].double() - (share * dice).sum(1)).to(logits.dtype)
 
     @staticmethod
     def backward(ctx: Any, *above: Any) -> tuple[Tensor | None, None, None, None, None]:
         logits, target, weight, dice, bottom, share = ctx.saved_tensors
         # d(−Σ share·Dice)/dp_k = share_k·2·(Dice_k·p_k − g_k)/bottom_k, times the voxel's weight
-        per_label = (2 * share / bottom * above[0].double()).to(logits.dtype)
-        scaled = (per_label.double() * dice).to(logits.dtype)
+        factor = 2 * share / bottom * above[0].double()[:, None]
+        per_label, scaled = factor.to(logits.dtype), (factor * dice).to(logits.dtype)
         gradient = torch.empty_like(logits)
-        for part, x, g, w in _parts(logits, target, weight):
-            p = x.softmax(0)
-            d = p * scaled[:, None]
-            if g.is_floating_point():
-                d -= g * per_label[:, None]
-            else:
-                d.scatter_add_(0, g[None], -per_label[g][None])
-            if w is not None:
-                d *= w
-            d -= (d * p).sum(0, keepdim=True)
-            torch.mul(d, p, out=gradient[:, part])
+        for b in range(len(logits)):
+            for part, x, g, w in _parts(logits[b], target[b], None if weight is None else weight[b]):
+                p = x.softmax(0)
+                d = p * scaled[b, :, None]
+                if g.is_floating_point():
+                    d -= g * per_label[b, :, None]
+                else:
+                    d.scatter_add_(0, g[None], -per_label[b][g][None])
+                if w is not None:
+                    d *= w
+                d -= (d * p).sum(0, keepdim=True)
+                torch.mul(d, p, out=gradient[b, :, part])
         return gradient, None, None, None, None
 
 
@@ -158,10 +162,10 @@ class SoftDice(_LabelLoss):
         super().__init__(task)
         self.mask, self.epsilon = mask, epsilon
 
-    def value(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """1 − mean Dice of one sample."""
-        value: Tensor = _DiceOfLogits.apply(logits, target, weight, self.mask, self.epsilon)  # type: ignore[no-untyped-call]
-        return value
+    def values(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """1 − mean Dice of each sample."""
+        found: Tensor = _DiceOfLogits.apply(logits, target, weight, self.mask, self.epsilon)  # type: ignore[no-untyped-call]
+        return found
 
 
 class RegressedLogits(_LabelLoss):
@@ -173,21 +177,23 @@ class RegressedLogits(_LabelLoss):
         super().__init__(task)
         self.target, self.background = target, background
 
-    def value(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Weighted mean squared error of one sample."""
-        t, labels = self.target, logits.shape[0]
+    def values(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Weighted mean squared error of each sample."""
+        t, labels = self.target, logits.shape[1]
         if weight is not None:
-            logits, target = logits.masked_fill(weight == 0, 0), target.masked_fill(weight == 0, 0)
+            hidden = weight == 0
+            logits = logits.masked_fill(hidden[:, None], 0)
+            target = target.masked_fill(hidden[:, None] if target.ndim == 3 else hidden, 0)
         if target.is_floating_point():
-            g = torch.cat([1 - target.sum(0, keepdim=True), target])
-            error = (logits - (2 * t * g - t)).square().sum(0)
-            seen = 1 - g[0] + self.background
+            g = torch.cat([1 - target.sum(1, keepdim=True), target], 1)
+            error = (logits - (2 * t * g - t)).square().sum(1)
+            seen = 1 - g[:, 0] + self.background
         else:
             # (x − t)² = (x + t)² − 4·t·x: one gather instead of a target for every label
             index = target.long()
-            error = (logits + t).square().sum(0) - 4 * t * logits.gather(0, index[None])[0]
+            error = (logits + t).square().sum(1) - 4 * t * logits.gather(1, index[:, None])[:, 0]
             seen = (index > 0).to(logits.dtype) + self.background
         if weight is not None:
             seen = seen * weight
-        total = seen.sum()
-        return (seen * error).sum() / (labels * torch.where(total > 0, total, 1))
+        total = seen.sum(1)
+        return (seen * error).sum(1) / (labels * torch.where(total > 0, total, 1))
