@@ -133,16 +133,10 @@ def test_growing_the_boundary_grows_the_ellipse():
 @pytest.fixture(scope="module", params=[(1.0, 1.0, 1.0), (0.9, 0.9, 5.0)])
 def coarse_and_fine(request):
     """A painter of a tissue's shares, and one of the means of its shares on a grid four times finer."""
-    return painters(oblique(request.param, (0, 0, 0), (40, 60, 20), CENTRE), 4)
-
-
-CENTRE = draw_anatomy(0, 3).line.derivatives(-30.0)[0]
-
-
-def painters(coarse, n):
-    """A painter of a tissue's shares on a grid, and of their means over n parts along each edge."""
     anatomy = draw_anatomy(0, 3)
     tables = anatomy.tables(LOW, HIGH)
+    coarse = oblique(request.param, (0, 0, 0), (40, 60, 20), anatomy.line.derivatives(-30.0)[0])
+    n = 4
     affine = coarse.matrix
     affine[:3, :3] /= n
     affine[:3, 3] -= coarse.matrix[:3, :3] @ np.full(3, 0.5 - 0.5 / n)
@@ -165,24 +159,7 @@ def test_shares_of_every_tissue_agree_with_a_finer_grid(tissue, coarse_and_fine)
     assert found.max() < 1 + 1e-5
     exact = tissue in ("white", "grey", "csf")
     assert np.abs(found - means).mean() < (3e-4 if exact else 0.005)
-    # Bone's rim of .7 mm loses 4 % of its volume in 5 mm slices, as the parts of a voxel are 1.7 mm long there.
-    rel = 5e-3 if exact else 0.05 if tissue == "cortical" else 0.03
-    assert found.sum() == pytest.approx(means.sum(), rel=rel, abs=0.1)
-
-
-@pytest.mark.parametrize("tissue", ["cortical", "marrow", "disc", "muscle", "fat", "air"])
-def test_shares_of_tissues_at_2_mm_are_within_half_a_percent_of_a_much_finer_grid(tissue, two_mm_and_fine):
-    """Where cord and CSF have a check of their own, the other tissues are held against 8³ parts of each voxel."""
-    found, means = (paint_one(tissue) for paint_one in two_mm_and_fine)
-    error = np.abs(found - means)
-    assert error.mean() < 0.002
-    assert error[means > 1e-4].mean() < (0.007 if tissue == "cortical" else 0.005)
-
-
-@pytest.fixture(scope="module")
-def two_mm_and_fine():
-    """As `coarse_and_fine`, at 2 mm from skin to skin and with 8 parts along each edge."""
-    return painters(oblique((2.0, 2.0, 2.0), (0, 0, 0), (48, 130, 12), CENTRE), 8)
+    assert found.sum() == pytest.approx(means.sum(), rel=5e-3 if exact else 0.03, abs=0.1)
 
 
 def test_shares_of_all_tissues_add_to_one():

@@ -8,9 +8,9 @@ Two shifts are kept apart (EVIDENCE.md section 5):
 - *rater*: drawn minus apparent boundary, a mean per contrast and a draw per contrast and person.
 
 Magnitudes. For a cervical cord dA/dδ = π (a + b) ≈ 32 mm²/mm, so .19 mm between T1w and T2w make their areas
-differ by 8 %, the difference that the spinal cord paper quotes (section 1: T2w larger). The tables of spine-generic's
-single person on 19 scanners (SCT, C2-C3; docs/data/phantom-spine.md) have the same sign and 11 % (SD 4.7 %). Kim et
-al., BMC Neurol 2015, report 7.0 mm² or 8.9 % with the *opposite* sign, for an active surface at 1.5 T.
+differ by 8 %, the difference that the spinal cord paper quotes (section 1: T2w larger). Two tables among the test
+fixtures of spine-generic (docs/data/phantom-spine.md) have the same sign and 11 % (SD 4.7 %). Kim et al., BMC Neurol
+2015, report 7.0 mm² or 8.9 % with the *opposite* sign, for an active surface at 1.5 T.
 `labels_same_sign` and `random_per_person` show what rests on signs. Papinutto and Henry (J Magn Reson Imaging 2019)
 find that areas on T2* and T1w differ with one program and not with another, without sizes; those for T2star, MTon,
 GRE-T1w and DWI are assumptions between T1w and T2w + 1 %, as no source that we found gives numbers. The mean over the

@@ -28,7 +28,7 @@ from mriad.component import Config
 from mriad.identity import fingerprint
 from pydantic import Field, model_validator
 
-VERSION = 2
+VERSION = 1
 """Raised when voxels change for equal parameters; part of every fingerprint."""
 
 Contrast = Literal["T1w", "T2w", "T2star", "MTon", "GRE-T1w", "DWI"]

@@ -5,14 +5,11 @@ All in the moving frame of the centre line: u to the right, v to anterior, arc l
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mriad_data.phantom.anatomy import STEP_MM
 from mriad_data.phantom.coverage import axes, boxes, foot
 
 if TYPE_CHECKING:
@@ -26,9 +23,6 @@ if TYPE_CHECKING:
 F = np.float32
 REACH_MM = (24.0, 37.0, 24.0)  # bones lie within this ellipsoid around some point of the centre line, R A S
 SAMPLE_MM = 1.7  # longer voxel edges are sampled this often
-FINE_MM = 0.6  # voxels that several tissues share are cut into parts of about this size…
-LONG_MM = 1.7  # …or this along a thick slice
-THICK_MM = 2.5
 RIM_MM = F(0.7)  # cortical bone
 
 
@@ -83,30 +77,21 @@ def paint_spine(
     edges = grid.matrix[:3, :3]
     # A thick voxel holds more than a straight boundary: its longest edge is sampled.
     longest = int(np.argmax(grid.spacing))
-    rough = [1, 1, 1]
-    rough[longest] = max(1, round(grid.spacing[longest] / SAMPLE_MM))
-    fine = [math.ceil(s / (LONG_MM if s > THICK_MM else FINE_MM)) for s in grid.spacing]
-    columns = {name: tables.columns[name].astype(F) for name in _FRAME}
+    samples = max(1, round(grid.spacing[longest] / SAMPLE_MM))
+    offsets = [((n + 0.5) / samples - 0.5) * edges[:, longest] for n in range(samples)]
+    finer = edges.copy()
+    finer[:, longest] /= samples
     for box in boxes(grid, tables, REACH_MM):
         x, y, z = np.broadcast_arrays(*axes(grid, box, F))
         chosen, tangent = _near(anatomy, tables, x, y, z, float(np.linalg.norm(edges, axis=1).max()) / 2)
-        under, moving = image[box][chosen], _Moving.of(tables, x[chosen], y[chosen], z[chosen])
-
-        def sampled(counts: list[int], under: Any, moving: _Moving, tangent: Any = tangent) -> Any:
-            """Mean over so many parts of each voxel along each edge, and which voxels hold several tissues."""
-            total, mixed = np.zeros_like(under), np.zeros(under.shape, dtype=bool)
-            for part in product(*[(np.arange(n) + 0.5) / n - 0.5 for n in counts]):
-                frame = _Frame.of(
-                    anatomy, columns, *moving.at(edges @ np.array(part)), edges / counts, tangent
-                )
-                total += frame.paint(under.copy(), signal, fat_shift_mm)
-                mixed |= frame.mixed
-            return total / F(math.prod(counts)), mixed
-
-        painted, mixed = sampled(rough, under, moving)
-        if fine != rough:
-            painted[mixed], _ = sampled(fine, under[mixed], moving.of_some(mixed))
-        image[box][chosen] = painted
+        under = image[box][chosen]
+        total = np.zeros_like(under)
+        for offset in offsets:
+            dx, dy, dz = (F(d) for d in offset)
+            _, row, u, v = foot(tables, x[chosen] + dx, y[chosen] + dy, z[chosen] + dz, rounds=2)
+            frame = _Frame.of(anatomy, tables, row, u, v, finer, tangent)
+            total += frame.paint(under.copy(), signal, fat_shift_mm)
+        image[box][chosen] = total / F(samples)
 
 
 def _near(anatomy: Anatomy, tables: Tables, x: Any, y: Any, z: Any, margin: float) -> tuple[Any, Any]:
@@ -128,51 +113,6 @@ def _near(anatomy: Anatomy, tables: Tables, x: Any, y: Any, z: Any, margin: floa
     return body | arch | spine, tangent
 
 
-_FRAME = ("disc", "middle", "above", "front", "sac_a", "sac_b")
-"""Profiles that shapes need."""
-_BENT = ("tx", "ty", "tz", "bend_u", "bend_v", "twist")
-"""Those that say how a point moves in the frame."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Moving:
-    """Middles of voxels in the moving frame, (n,), and how points near them lie in it.
-
-    Within a voxel the frame is taken as straight: at 2.5 mm from its middle a line of curvature 1/100 mm leaves it by
-    .03 mm. That saves finding the foot of every part of a voxel.
-    """
-
-    low: float
-    last: int
-    height: Any
-    u: Any
-    v: Any
-    bent: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, tables: Tables, x: Any, y: Any, z: Any) -> _Moving:
-        height, row, u, v = foot(tables, x, y, z, rounds=2)
-        bent = tuple(tables.columns[name].astype(F)[row] for name in _BENT)
-        return cls(tables.low, len(tables.columns["z"]) - 1, height, u, v, bent)
-
-    def of_some(self, which: Any) -> _Moving:
-        """Some of the points."""
-        bent = tuple(column[which] for column in self.bent)
-        return replace(self, height=self.height[which], u=self.u[which], v=self.v[which], bent=bent)
-
-    def at(self, offset: Any) -> tuple[Any, Any, Any]:
-        """Row of the tables, u and v of the points moved by an offset (3,) in mm."""
-        dx, dy, dz = (F(d) for d in offset)
-        tx, ty, tz, bend_u, bend_v, twist = self.bent
-        along = tx * dx + ty * dy + tz * dz
-        arc = along / (1 - bend_u * self.u - bend_v * self.v)
-        side = 1 / np.sqrt(1 - tx * tx)
-        u = self.u + (dx - tx * along) * side + twist * self.v * arc
-        v = self.v + (tz * dy - ty * dz) * side - twist * self.u * arc
-        row = ((self.height + tz * arc - F(self.low)) * F(1 / STEP_MM) + F(0.5)).astype(np.int32)
-        return np.clip(row, 0, self.last, out=row), u, v
-
-
 @dataclass(eq=False)
 class _Frame:
     """Voxels in the moving frame, (n,) float32; lengths in mm."""
@@ -192,44 +132,37 @@ class _Frame:
     wide: np.float32
     """Width of a voxel in the plane of the section, and along the line."""
     long: np.float32
-    mixed: Any = None
-    """Which voxels are cut by a boundary that was painted."""
 
     @classmethod
     def of(
-        cls, anatomy: Anatomy, columns: Mapping[str, Any], row: Any, u: Any, v: Any, edges: Any, tangent: Any
+        cls, anatomy: Anatomy, tables: Tables, row: Any, u: Any, v: Any, edges: Any, tangent: Any
     ) -> _Frame:
-        disc, middle, above, front, a, b = (columns[name][row] for name in _FRAME)
+        names = ("disc", "middle", "above", "front", "sac_a", "sac_b")
+        disc, middle, above, front, a, b = (tables.columns[n].astype(F)[row] for n in names)
         long2 = float(((edges.T @ tangent) ** 2).sum())
         wide2 = (float((edges**2).sum()) - long2) / 2
         return cls(anatomy, u, v, disc, middle, above, front, a, b, F(np.sqrt(wide2)), F(np.sqrt(long2)))
 
     def paint(self, image: Any, signal: Mapping[str, float], fat_shift: float) -> Any:
         """Paint over the voxels' signal, in place."""
-        self.mixed = np.zeros(self.u.shape, dtype=bool)
         bone = signal["cortical"], signal["marrow"]
-        _shell(image, self._mark(self._arch(F(0))), self._mark(self._arch(RIM_MM)), *bone)
+        _shell(image, self._arch(F(0)), self._arch(RIM_MM), *bone)
         column = self._column()
         ends = F(self.anatomy.disc_half) - self.disc
 
         def body(rim: Any) -> Any:  # shares across and along the line multiply
             return self._across(column + rim) * self._along(ends + rim) * self._along(self.above + rim)
 
-        _shell(image, self._mark(body(F(0))), self._mark(body(RIM_MM)), *bone)
-        over(image, self._mark(self._across(column + F(0.3)) * self._along(-ends)), signal["disc"])
+        _shell(image, body(F(0)), body(RIM_MM), *bone)
+        over(image, self._across(column + F(0.3)) * self._along(-ends), signal["disc"])
         # The canal: water of the sac comes later, fat fills the rest; chemical shift moves the fat alone.
-        inside = self._mark(self._across(self._canal(0.0)))
+        inside = self._across(self._canal(0.0))
         image *= 1 - inside
-        moved = self._mark(self._across(self._canal(fat_shift))) if fat_shift else inside
+        moved = self._across(self._canal(fat_shift)) if fat_shift else inside
         w = self.v - F(self.anatomy.sac_offset + fat_shift)
-        hole = self._mark(self._across(ellipse(self.u / self.a, w / self.b, self.a, self.b)))
+        hole = self._across(ellipse(self.u / self.a, w / self.b, self.a, self.b))
         image += np.maximum(moved - hole, 0) * F(signal["fat"])
         return image
-
-    def _mark(self, share: Any) -> Any:
-        """Note which voxels a shape shares with others."""
-        self.mixed |= (share > 0) & (share < 1)
-        return share
 
     def _across(self, distance: Any) -> Any:
         return ramp(distance * (1 / self.wide))
