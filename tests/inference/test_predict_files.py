@@ -108,7 +108,7 @@ def test_several_structures(tmp_path):
 
 def test_sidecar_and_run_json(tmp_path, cord):
     scan = _write(tmp_path / "sub-01_T2w.nii.gz")
-    run(scan, "--model", cord, "--out", tmp_path / "out", "--threads", 1)
+    run(scan, "--model", cord, "--out", tmp_path / "out", "--threads", 1, "--engine", "torch")
     side = _sidecar(tmp_path / "out" / "sub-01_T2w_label-cord_seg.nii.gz")
     assert side["Sources"][0]["Channel"] == "T2w"
     assert side["Sources"][0]["File"] == "sub-01_T2w.nii.gz"
@@ -120,11 +120,24 @@ def test_sidecar_and_run_json(tmp_path, cord):
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["kind"] == "predict"
     assert record["config"]["threads"] == 1
+    assert record["config"]["engine"] == "torch " + side["Versions"]["torch"]
+    assert record["config"]["precision"] == "fp32"
     assert record["config"]["fingerprint"] == side["Model"]["Fingerprint"]
     assert record["inputs"][0]["status"] == "done"
     assert record["inputs"][0]["files"]["T2w"]["sha256"] == side["Sources"][0]["SHA256"]
     assert record["inputs"][0]["outputs"] == ["sub-01_T2w_label-cord_seg.nii.gz"]
     assert str(tmp_path) not in json.dumps(side)
+
+
+def test_a_prediction_in_bf16_says_so_and_is_not_taken_for_one_in_fp32(tmp_path, cord):
+    scan = _write(tmp_path / "a.nii.gz")
+    common = (scan, "--model", cord, "--out", tmp_path / "out", "--engine", "torch")
+    run(*common, "--precision", "bf16")
+    assert _sidecar(tmp_path / "out" / "a_label-cord_seg.nii.gz")["Settings"] == {"precision": "bf16"}
+    assert "1 done before" in run(*common, "--precision", "bf16").output
+    assert "not of this model, form and input" in run(*common).output
+    with pytest.raises(ExperimentError, match="there is no precision of this name"):
+        run(*common, "--precision", "half")
 
 
 def test_channels_by_name(tmp_path, two):

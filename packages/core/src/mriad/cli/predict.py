@@ -42,6 +42,15 @@ def predict(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads. [default: the CPUs of this process]")
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="torch; openvino (CPU, an extra); auto: openvino where it is installed, else torch."
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32, or bf16: faster where the processor has it, rounded to 8 bits.")
+    ] = "fp32",
     domain: Annotated[str, typer.Option(help="Domain of the scans, for domain-specific models.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that are there.")] = False,
     runs: Annotated[
@@ -72,16 +81,27 @@ def predict(
     place = find_model(model, runs)
     import torch
 
+    from mriad.inference.engine import Engine, engine_version
     from mriad.inference.files import Job, predict_files
     from mriad.inference.load import identity, load_predictor
 
     used = threads or _visible_cpus()
     torch.set_num_threads(used)
-    predictor = load_predictor(place, device, domain)
+    chosen = Engine(engine, precision)  # type: ignore[arg-type]  # it checks the names itself
+    predictor = load_predictor(place, device, domain, chosen)
     scans, faults = _scans(scan, channel or [], predictor)
     name = short_name(place)
     target = out or runs_root(runs).path / "predictions" / name
-    settings = {"device": device, "threads": used, "domain": domain}
+    name_used, reason = chosen.used(device)
+    settings = {
+        "device": device,
+        "threads": used,
+        "domain": domain,
+        "engine": engine_version(name_used),
+        "precision": precision,
+    }
+    if reason and device == "cpu":
+        typer.echo(f"torch runs the networks; OpenVINO would be faster, but {reason}", err=True)
     job = Job(name, identity(place), form, target.absolute(), overwrite, settings)
     with closing(ScanProgress()) as shown:
         outcome = predict_files(

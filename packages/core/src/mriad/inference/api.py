@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mriad.images import read_volume
+from mriad.inference.engine import Engine, EngineName, Precision
 from mriad.inference.load import load_predictor
 from mriad.inference.prediction import stream_of
 from mriad.inference.predictor import EnsemblePredictor, NetworkPredictor
@@ -26,6 +27,8 @@ def predict(
     image: Image | Mapping[str, Image],
     *,
     device: str = "cpu",
+    engine: EngineName = "auto",
+    precision: Precision = "fp32",
     domain: str = "",
     runs: Path | str | None = None,
     on_window: OnWindow | None = None,
@@ -37,6 +40,9 @@ def predict(
             that was loaded before (`mriad.inference.load_predictor`), for many cases.
         image: a NIfTI file or a `Volume` for a model of one channel; channel name → image for several.
         device: "cpu", "cuda", …; not used with a loaded predictor.
+        engine: what runs the networks: "torch"; "openvino", on the CPU, an extra; "auto": OpenVINO on the CPU where
+            it is installed and takes the networks, else torch. Not used with a loaded predictor.
+        precision: "fp32", or "bf16" for convolutions in bfloat16; not used with a loaded predictor.
         domain: for domain-specific models.
         runs: the runs root, where imported models are; default as everywhere.
         on_window: called with (windows done, windows in all).
@@ -47,8 +53,12 @@ def predict(
     Raises:
         CheckpointError: the model is not there or cannot be read.
         DataError: an image cannot be read, or the channels are not the model's.
+        ExperimentError: the engine cannot run the networks on this device.
     """
-    predictor = load_predictor(find_model(model, runs), device) if isinstance(model, (str, Path)) else model
+    if isinstance(model, (str, Path)):
+        predictor = load_predictor(find_model(model, runs), device, engine=Engine(engine, precision))
+    else:
+        predictor = model
     if domain and isinstance(predictor, (NetworkPredictor, EnsemblePredictor)):
         predictor = predictor.for_domain(domain)
     return stream_of(predictor, read_channels(predictor, image), on_window).collect()

@@ -33,7 +33,7 @@ class Job:
     """What is the same for all scans of one call.
 
     `model`: name or path as given; `identity`: fingerprint of documents and weights; `settings`: what else belongs
-    into `run.json` (device, threads, domain).
+    into `run.json` (device, threads, domain, engine, precision).
     """
 
     model: str
@@ -218,8 +218,9 @@ def _sidecar(
 
 
 def _named(job: Job) -> dict[str, Any]:
-    """Settings that change the result."""
-    return {key: job.settings[key] for key in ("domain",) if job.settings.get(key)}
+    """Settings that change the result; an engine changes it by rounding only."""
+    given = {key: job.settings.get(key) for key in ("domain", "precision")}
+    return {key: value for key, value in given.items() if value and value != "fp32"}
 
 
 def _record(job: Job) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import torch
 from pydantic import ValidationError
 
 from mriad.atomic import atomic_file, storing
-from mriad.errors import CheckpointError, MriadError
+from mriad.errors import CheckpointError, ExperimentError, MriadError
 from mriad.filehash import file_sha256
 from mriad.identity import fingerprint
+from mriad.inference.engine import Engine
 from mriad.inference.predictor import EnsemblePredictor, NetworkPredictor
 from mriad.inference.segmenter import Segmenter
 from mriad.inference.stored import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 DOCUMENT = "predictor.json"
 WEIGHTS = "weights"
 ENSEMBLE = "core.ensemble"
+TORCH = Engine()
 
 
 def save_predictor(
@@ -97,24 +99,34 @@ def save_predictor(
     return folder
 
 
-def load_predictor(place: Path | str, device: str = "cpu", domain: str = "") -> CasePredictor:
+def load_predictor(
+    place: Path | str, device: str = "cpu", domain: str = "", engine: Engine = TORCH
+) -> CasePredictor:
     """Load a predictor folder or a model file.
 
     Args:
         place: folder with `predictor.json`, or a file that `mriad model export` wrote.
         device: "cpu", "cuda", "cuda:1", …
         domain: of the cases to come, for domain-specific networks.
+        engine: what runs networks; a predictor that is not made of networks runs itself.
 
     Raises:
         CheckpointError: missing, damaged, of another format or architecture, or it holds code.
+        ExperimentError: the engine cannot run the networks on this device.
         PluginError: it needs a component that is not installed.
     """
     place = Path(place)
     if place.is_dir():
         raw = _document(place)
         if raw.get("type", "network") not in ("network", ENSEMBLE):
+            if engine.name == "openvino" or engine.precision != "fp32":
+                raise ExperimentError(
+                    "a predictor that is not made of networks has no engine and no precision to choose",
+                    where={"predictor": raw["type"], "engine": engine.name, "precision": engine.precision},
+                    remedy="leave out --engine and --precision",
+                )
             return _other(raw, place, device)
-    return build(read_bundle(place), device, domain)
+    return build(read_bundle(place), device, domain, engine)
 
 
 def read_bundle(place: Path | str) -> Bundle:
@@ -178,17 +190,20 @@ def start_weights(place: Path | str, member: int | None = None) -> dict[str, dic
     return {name: dict(state) for name, state in chosen.states.items()}
 
 
-def build(bundle: Bundle, device: str = "cpu", domain: str = "") -> NetworkPredictor | EnsemblePredictor:
+def build(
+    bundle: Bundle, device: str = "cpu", domain: str = "", engine: Engine = TORCH
+) -> NetworkPredictor | EnsemblePredictor:
     """Build networks and load their tensors.
 
     Raises:
         CheckpointError: tensors do not fit the architecture; the first few are named.
+        ExperimentError: the engine cannot run the networks on this device.
     """
-    members = [_build_member(member, bundle.place, device, domain) for member in bundle.members]
+    members = [_build_member(member, bundle.place, device, domain, engine) for member in bundle.members]
     return EnsemblePredictor(members) if bundle.ensemble else members[0]
 
 
-def _build_member(member: Member, place: str, device: str, domain: str) -> NetworkPredictor:
+def _build_member(member: Member, place: str, device: str, domain: str, engine: Engine) -> NetworkPredictor:
     document = member.document
     _warn_of_changes(document, place)
     try:
@@ -204,7 +219,8 @@ def _build_member(member: Member, place: str, device: str, domain: str) -> Netwo
             where={"model": place, "reason": str(error).splitlines()[0]},
             remedy="--device cpu",
         ) from error
-    segmenter = Segmenter(placed, document.task, document.predict, document.model.divisor(), target)
+    run = [engine.run(network, target) for network in placed]
+    segmenter = Segmenter(run, document.task, document.predict, document.model.divisor(), target)
     return NetworkPredictor(segmenter, document.preprocessing, document.parameters, domain)
 
 

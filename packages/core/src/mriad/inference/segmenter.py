@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from mriad.errors import DataError, ExperimentError, ShapeError
+from mriad.inference.engine import takes_domain
 from mriad.inference.native import to_native
 from mriad.inference.prediction import PredictionStream
 from mriad.inference.slab import Slab, collect, slabs_of_array
@@ -295,11 +295,6 @@ def finished(
                 where={"shape": whole.shape, "expected": (len(label_set), *grid.shape)},
             )
     yield from slabs_of_array(whole)
-
-
-def takes_domain(network: nn.Module) -> bool:
-    """Whether a network is called with `domain=`."""
-    return "domain" in inspect.signature(network.forward).parameters
 
 
 def _cut_low(slab: Slab, low_cut: float) -> Slab:

@@ -1,0 +1,168 @@
+"""Engines: the same numbers as torch within what a precision allows, and a plain word where one cannot run."""
+
+import importlib.util
+import json
+
+import mriad
+import mriad.inference.engine as engine_module
+import numpy as np
+import pytest
+import torch
+from inference_fakes import DomainNet, save_fake, task_of, volume_of
+from mriad.errors import ExperimentError
+from mriad.inference.engine import Autocast, Converted, Engine, takes_domain
+from mriad.inference.load import load_predictor
+from mriad_standard.models import PlainUNet
+from torch import nn
+
+CPU = torch.device("cpu")
+needs_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="openvino is not installed (an extra)"
+)
+
+
+def _unet(features=(4, 8)):
+    torch.manual_seed(0)
+    model = PlainUNet(features=list(features), convs_per_stage=1, deep_supervision=True)
+    return model.build(task_of("raw")).eval()
+
+
+def _window(shape=(1, 1, 8, 12, 16), seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _computes_bf16():
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@needs_openvino
+def test_openvino_gives_the_numbers_of_torch_for_every_shape():
+    network = _unet()
+    run = Engine("openvino").run(network, CPU)
+    with torch.inference_mode():
+        for shape in ((1, 1, 8, 12, 16), (1, 1, 8, 8, 8), (1, 1, 8, 12, 16)):
+            image = _window(shape)
+            before = image.clone()
+            found = run(image)
+            assert found.dtype == torch.float32
+            torch.testing.assert_close(found, network(image), atol=2e-5, rtol=1e-4)
+            assert torch.equal(image, before)
+        kept = found.clone()
+        run(_window(seed=2))
+    assert torch.equal(found, kept)  # outputs of two windows do not share memory
+
+
+@needs_openvino
+def test_bf16_is_close_to_fp32_and_not_the_same():
+    if not _computes_bf16():
+        pytest.skip("this CPU does not compute in bf16")
+    network, image = _unet(), _window()
+    with torch.inference_mode():
+        exact = network(image)
+        found = Engine("openvino", "bf16").run(network, CPU)(image)
+    difference = (found - exact).abs().mean() / exact.abs().mean()
+    assert 1e-4 < difference < 3e-2  # 2⁻⁸ = 4e-3 a product
+
+
+def test_torch_in_bf16_is_close_to_fp32_and_not_the_same():
+    network, image = _unet(), _window()
+    with torch.inference_mode():
+        exact = network(image)
+        found = Engine("torch", "bf16").run(network, CPU)(image).float()
+    assert 1e-4 < (found - exact).abs().mean() / exact.abs().mean() < 3e-2
+
+
+def test_torch_in_fp32_is_the_network_itself():
+    network = _unet()
+    assert Engine().run(network, CPU) is network
+
+
+@needs_openvino
+def test_a_predictor_gives_the_same_with_either_engine(tmp_path):
+    place = save_fake(tmp_path, predict={"window": [8, 8, 8]})
+    image = volume_of(np.random.default_rng(0).standard_normal((12, 10, 9)))
+    one = mriad.predict(place, image, engine="torch")
+    other = mriad.predict(place, image)  # auto
+    np.testing.assert_allclose(other.probabilities, one.probabilities, atol=1e-5)
+    networks = load_predictor(place, engine=Engine("auto")).segmenter.networks
+    assert [type(network) for network in networks] == [Converted]
+
+
+class Stubborn(nn.Module):
+    """Chooses its way by values, which neither tracer nor exporter can follow."""
+
+    def forward(self, x):
+        return x + 1 if x.sum() > 0 else x - 1
+
+
+@needs_openvino
+def test_a_network_that_cannot_be_converted_is_run_by_torch_and_that_is_said_once(recwarn):
+    run = Engine("auto").run(Stubborn().eval(), CPU)
+    with torch.inference_mode(), pytest.warns(RuntimeWarning, match="torch runs it"):
+        assert torch.equal(run(torch.ones(1, 1, 2, 2, 2)), torch.full((1, 1, 2, 2, 2), 2.0))
+    recwarn.clear()
+    with torch.inference_mode():
+        assert torch.equal(run(-torch.ones(1, 1, 2, 2, 2)), torch.full((1, 1, 2, 2, 2), -2.0))
+    assert not recwarn
+
+
+@needs_openvino
+def test_a_demanded_engine_that_cannot_convert_is_refused():
+    run = Engine("openvino").run(Stubborn().eval(), CPU)
+    with torch.inference_mode(), pytest.raises(ExperimentError) as caught:
+        run(torch.ones(1, 1, 2, 2, 2))
+    assert "OpenVINO cannot run this network" in str(caught.value)
+    assert "--engine torch" in str(caught.value)
+
+
+@needs_openvino
+def test_what_the_network_refuses_stays_its_own_error():
+    from mriad.errors import ShapeError
+
+    run = Engine("auto").run(_unet(), CPU)
+    with torch.inference_mode(), pytest.raises(ShapeError, match="cannot take an input of this size"):
+        run(_window((1, 1, 7, 8, 8)))
+
+
+def test_without_openvino_auto_is_torch_and_openvino_is_refused(monkeypatch):
+    monkeypatch.setattr(engine_module, "find_spec", lambda name: None)
+    network = _unet()
+    assert Engine("auto").run(network, CPU) is network
+    assert Engine("auto").used("cpu") == ("torch", "it is not installed: pip install 'mriad[openvino]'")
+    with pytest.raises(ExperimentError) as caught:
+        Engine("openvino").run(network, CPU)
+    assert "pip install 'mriad[openvino]'" in str(caught.value)
+
+
+def test_openvino_on_a_gpu_is_refused_and_auto_is_torch_there():
+    assert Engine("auto").used("cuda:0")[0] == "torch"
+    with pytest.raises(ExperimentError, match="OpenVINO cannot run"):
+        Engine("openvino").run(nn.Identity(), torch.device("cuda:0"))
+
+
+def test_a_network_that_is_asked_with_a_domain_stays_with_torch():
+    network = DomainNet(("a", "b")).eval()
+    assert Engine("auto").run(network, CPU) is network
+    with pytest.raises(ExperimentError) as caught:
+        Engine("openvino").run(network, CPU)
+    assert "domain" in str(caught.value)
+    wrapped = Engine("torch", "bf16").run(network, CPU)
+    assert isinstance(wrapped, Autocast)
+    assert takes_domain(wrapped)
+    assert wrapped(torch.zeros(1, 1, 2, 2, 2), domain="b").max().item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("name", "precision"), [("onnx", "fp32"), ("torch", "int8")])
+def test_unknown_names_are_refused(name, precision):
+    with pytest.raises(ExperimentError, match=r"there is no (engine|precision) of this name"):
+        Engine(name, precision)
+
+
+def test_a_predictor_without_networks_takes_no_engine(tmp_path):
+    document = {"type": "fake.constant", "format": 1}
+    (tmp_path / "predictor.json").write_text(json.dumps(document))
+    load_predictor(tmp_path, engine=Engine("auto"))
+    with pytest.raises(ExperimentError, match="not made of networks"):
+        load_predictor(tmp_path, engine=Engine("torch", "bf16"))
