@@ -101,7 +101,15 @@ SHAPES: dict[str, tuple[Any, str, dict[str, tuple[str, int, int, bool]]]] = {
 }
 
 
-def build(shape: str, steps: int, shard: Shard, seed: int = 3, accumulate: int = 1, **net: Any):
+def build(
+    shape: str,
+    steps: int,
+    shard: Shard,
+    seed: int = 3,
+    accumulate: int = 1,
+    compile: bool = False,
+    **net: Any,
+):
     """Return run, algorithm and streams of a hard shape."""
     learner, norm, wanted = SHAPES[shape]
     task = Task(
@@ -134,6 +142,7 @@ def build(shape: str, steps: int, shard: Shard, seed: int = 3, accumulate: int =
         seed=seed,
         updates=steps // accumulate,
         accumulate=accumulate,
+        compile=compile,
     )
     run = Run(device=device, shard=shard, steps=steps, steps_per_epoch=together.steps_per_epoch, seed=seed)
     return run, learner.build(setup), together

@@ -180,7 +180,13 @@ class BudgetSection(Config):
         None, gt=0, description="Largest L2 norm of all gradients; none: no limit."
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 on a GPU that has it, else fp32."
+        "auto",
+        description="auto: bf16 on a GPU that has it, else fp32. A CPU computes in bf16 only when asked.",
+    )
+    compile: bool = Field(
+        False,
+        description="Compile networks for training and lay their weights out channels last; needs a C++ compiler. "
+        "Pays back after some hundred steps; results differ by rounding.",
     )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from mriad.batch import sample_key
 from mriad.errors import CheckpointError
+from mriad.training.compiling import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -115,18 +116,21 @@ class LearnerSetup:
     """Optimiser steps of the whole run (micro steps / accumulate)."""
     accumulate: int = 1
     clip_norm: float | None = None
+    compile: bool = False
 
     def network(self, name: str, model: Model | None = None) -> nn.Module:
         """Build a network with initial weights that depend on (seed, name) only, on the device.
 
         Raises:
             ValueError: the experiment has no model and none is given.
+            ExperimentError: it is to be compiled, and there is no C++ compiler.
         """
         chosen = model or self.model
         if chosen is None:
             raise ValueError(f"network '{name}' needs a model: add a `model:` section to the experiment")
         with seeded(self.seed, name):
-            return chosen.build(self.task).to(self.device)
+            network = chosen.build(self.task).to(self.device)
+        return compiled(network, self.task.dimensions) if self.compile else network
 
     def optimised(self, parameters: Iterable[nn.Parameter], optimiser: Optimiser | None = None) -> Optimised:
         """Build an optimiser with the experiment's schedule, accumulation and clipping."""

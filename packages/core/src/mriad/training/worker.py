@@ -23,6 +23,7 @@ from mriad.stages.members import inner_split
 from mriad.stages.train import index_of
 from mriad.training import distributed
 from mriad.training.algorithm import LearnerSetup
+from mriad.training.compiling import as_written
 from mriad.training.loop import Plan, fit
 from mriad.training.run import Run
 from mriad.training.start import load_start
@@ -142,6 +143,7 @@ def setup_of(experiment: Experiment, cases: Cases, device: torch.device, seed: i
         updates=max(1, budget.steps // budget.accumulate),
         accumulate=budget.accumulate,
         clip_norm=budget.clip_norm,
+        compile=budget.compile,
     )
 
 
@@ -269,7 +271,8 @@ def validate_case(
     else:
         sample = painted(sample, painters_of(experiment), task, experiment.seed, device)
     networks = list(algorithm.predicting().values())
-    found = predict_whole(networks, sample, experiment.predict, task, device, experiment.model)
+    with as_written():
+        found = predict_whole(networks, sample, experiment.predict, task, device, experiment.model)
     reference = Reference.of_sample(sample, label)
     return score_case(found, sample.grid, reference, task.label_set(sample.domain), metrics)
 
