@@ -16,7 +16,7 @@ MRIAD_API = 1
 @hookimpl
 def mriad_register_components(register: RegisterComponent) -> None:
     """Register every component."""
-    from mriad_softseg import augment, big_aug, heads, losses, models, soft_ground_truth
+    from mriad_softseg import augment, big_aug, centred, heads, losses, models, soft_ground_truth
 
     for component in (
         augment.Augment,
@@ -24,6 +24,7 @@ def mriad_register_components(register: RegisterComponent) -> None:
         augment.MonaiChain,
         big_aug.BigAug,
         big_aug.LiteralBigAug,
+        centred.Centred,
         heads.NormReLU,
         heads.Clamp,
         heads.RobustMaximum,
