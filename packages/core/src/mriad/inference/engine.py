@@ -95,6 +95,8 @@ class Autocast(nn.Module):
 class Converted(nn.Module):
     """A network that OpenVINO runs on the CPU, with as many threads as torch has when a shape is first met.
 
+    Its float32 rounds more than torch's: docs/how-to/faster.md has figures.
+
     Args:
         network: in evaluation mode; converted anew for each shape of input. The last few shapes are kept.
         precision: of the convolutions. Asked for explicitly: by default OpenVINO takes bf16 wherever there is one.

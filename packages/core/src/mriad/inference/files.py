@@ -218,7 +218,7 @@ def _sidecar(
 
 
 def _named(job: Job) -> dict[str, Any]:
-    """Settings that change the result; an engine changes it by rounding only."""
+    """Settings that change the result by more than rounding; the engine stands in `run.json`."""
     given = {key: job.settings.get(key) for key in ("domain", "precision")}
     return {key: value for key, value in given.items() if value and value != "fp32"}
 
