@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mriad.errors import ExperimentError
+from mriad.experiment.model import BudgetSection
 from mriad.training.compiling import as_written, compiled
 from mriad.training.protocols import Shard
+from mriad.training.worker import setup_of
 from shapes_setup import KilledError, Memory, build, close, equal, train
 from torch import nn
 
@@ -24,6 +27,14 @@ def test_a_missing_compiler_is_named_at_once(monkeypatch):
     assert "compiling a network needs a C++ compiler" in message
     assert "no-such-compiler" in message
     assert "budget.compile: false" in message
+
+
+def test_the_budget_decides_and_the_default_is_off():
+    for budget in (BudgetSection(), BudgetSection(compile=True)):
+        parts = dict.fromkeys(("model", "loss", "optimiser", "schedule"))
+        setup = setup_of(SimpleNamespace(budget=budget, **parts), SimpleNamespace(task=None), None, 0)
+        assert setup.compile is budget.compile
+    assert not BudgetSection().compile
 
 
 @needs_compiler
