@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 
 import mriad
 import mriad.inference.engine as engine_module
@@ -32,9 +35,7 @@ def _window(shape=(1, 1, 8, 12, 16), seed=0):
 
 
 def _computes_bf16():
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in engine_module._openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @needs_openvino
@@ -166,3 +167,25 @@ def test_a_predictor_without_networks_takes_no_engine(tmp_path):
     load_predictor(tmp_path, engine=Engine("auto"))
     with pytest.raises(ExperimentError, match="not made of networks"):
         load_predictor(tmp_path, engine=Engine("torch", "bf16"))
+
+
+@needs_openvino
+def test_openvino_reports_nothing_to_its_makers():
+    """Its import and every conversion would be told over the network; here a socket is an error."""
+    code = """
+import socket, sys
+def refuse(*a, **k):
+    raise AssertionError("a connection was tried")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+import torch
+from mriad.inference.engine import Engine
+run = Engine("openvino").run(torch.nn.Conv3d(1, 1, 3, padding=1).eval(), torch.device("cpu"))
+with torch.inference_mode():
+    run(torch.zeros(1, 1, 8, 8, 8))
+print([m for m in sys.modules if m.startswith("openvino_telemetry.")],
+      sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__)
+"""
+    quiet = {k: v for k, v in os.environ.items() if k not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=quiet)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[] openvino.tools.ovc.telemetry_stub"

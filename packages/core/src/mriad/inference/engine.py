@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from dataclasses import dataclass
 from importlib import metadata
@@ -157,8 +158,7 @@ def _compiled(network: nn.Module, image: Tensor, precision: Precision) -> Any:
 
     Exported rather than traced: a trace keeps silently which way the network's own `if`s went for the example.
     """
-    import openvino
-
+    openvino = _openvino()
     with torch.no_grad(), torch.inference_mode(False):
         example = torch.zeros(image.shape)  # an inference tensor cannot be exported
         exported = torch.export.export(network, (example,))
@@ -173,6 +173,15 @@ def _compiled(network: nn.Module, image: Tensor, precision: Precision) -> Any:
     return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
 
 
+def _openvino() -> Any:
+    """The library, silent: by itself it reports each import and conversion to its makers over the network."""
+    # Its own modules then take the stub that they hold for machines without the reporting package.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 def _obstacle(device: torch.device, precision: Precision) -> str:
     """Why OpenVINO cannot run here; "" if it can."""
     if device.type != "cpu":
@@ -180,9 +189,7 @@ def _obstacle(device: torch.device, precision: Precision) -> str:
     if find_spec("openvino") is None:
         return f"it is not installed: {INSTALL}"
     if precision == "bf16":
-        import openvino
-
-        able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if "BF16" not in able:
             return f"this CPU does not compute in bf16, only in {', '.join(able)}"
     return ""
