@@ -14,23 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "synthseg"))
-
-from keras_layout import Layout
 from mriad.experiment.model import PredictSection
 from mriad.geometry import Grid
 from mriad.inference.predictor import NetworkPredictor
 from mriad.inference.segmenter import Segmenter
 from mriad.interfaces import Model, PreprocessingStep
-from mriad.registry import registry
 from mriad.vocabulary import LabelSet, Task, Volume
 from mriad_data.freesurfer import NAMES
 from mriad_synthseg.inference_steps import STEPS
@@ -43,10 +37,8 @@ HEAD = {"type": "synthseg.posteriors", "groups": [[name] for name in LABELS.name
 
 
 def network() -> torch.nn.Module:
-    """The plugin's own network where it is there, else one of that layout."""
+    """The network of the public weights, with random ones."""
     torch.manual_seed(0)
-    if registry().find("model", "synthseg.unet") is None:
-        return Layout(norm="batch").build(TASK).eval()
     return Model.resolve({"type": "synthseg.unet", "norm": "batch"}).build(TASK).eval()
 
 

@@ -149,19 +149,7 @@ def test_without_h5py_the_remedy_is_named(tmp_path, monkeypatch):
     assert "pip install h5py" in str(caught.value)
 
 
-@pytest.fixture
-def layout(monkeypatch):
-    """A network of the layout that the converter writes for, under a name of its own."""
-    from keras_layout import registered
-    from mriad.registry import using
-    from mriad_synthseg import import_command
-
-    monkeypatch.setattr(import_command, "NETWORK", "layout.unet")
-    with using(registered()):
-        yield
-
-
-def test_the_imported_model_predicts_what_keras_arrays_say(tmp_path, layout):
+def test_the_imported_model_predicts_what_keras_arrays_say(tmp_path):
     arrays = write(tmp_path / "net.h5")
     table = tmp_path / "labels.tsv"
     table.write_text("label\tname\n0\tbackground\n7\tleft a\n46\tright a\n16\tb\n")
@@ -178,14 +166,14 @@ def test_the_imported_model_predicts_what_keras_arrays_say(tmp_path, layout):
     assert predictor.segmenter.predict.test_time.flips == ["x"]
 
 
-def test_another_number_of_labels_is_refused(tmp_path, layout):
+def test_another_number_of_labels_is_refused(tmp_path):
     write(tmp_path / "net.h5")
     with pytest.raises(DataError, match="not as many as the network's outputs") as caught:
         save_converted(tmp_path / "net.h5", tmp_path / "model")
     assert "--labels TABLE" in str(caught.value)
 
 
-def test_the_command_writes_a_model_file(tmp_path, layout, capsys):
+def test_the_command_writes_a_model_file(tmp_path, capsys):
     from mriad.cli.app import main
     from mriad.model_file import read_card
 

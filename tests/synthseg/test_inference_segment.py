@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from atlas_phantom import LABELS as HEAD_LABELS
-from keras_layout import Layout, registered
 from mriad.cli.app import main
 from mriad.errors import DataError, StorageError
 from mriad.experiment.model import PredictSection
@@ -17,11 +16,11 @@ from mriad.images import write_like
 from mriad.inference.load import load_predictor, save_predictor
 from mriad.inference.slab import Slab, slabs_of_array
 from mriad.interfaces import PreprocessingStep
-from mriad.registry import using
 from mriad.vocabulary import LabelSet, Task
 from mriad_synthseg.inference_steps import STEPS
 from mriad_synthseg.measured_predictor import MeasuredPredictor
 from mriad_synthseg.measuring import MeasureTable, Tally, groups_of
+from mriad_synthseg.models import UNet
 
 LABELS = LabelSet.of({"left a": 1, "right a": 2, "b": 7})
 
@@ -29,21 +28,18 @@ LABELS = LabelSet.of({"left a": 1, "right a": 2, "b": 7})
 @pytest.fixture
 def model(tmp_path):
     """A network with random weights that segments at 1 mm."""
-    with using(registered()):
-        task = Task(("image",), {"": LABELS}, "softmax")
-        network = Layout(features=2, levels=2)
-        torch.manual_seed(3)
-        state = network.build(task).state_dict()
-        save_predictor(
-            tmp_path / "model",
-            task=task,
-            predict=PredictSection.model_validate({"head": {"type": "synthseg.posteriors"}}),
-            model=network,
-            preprocessing=[PreprocessingStep.resolve(step) for step in STEPS],
-            parameters=[None] * len(STEPS),
-            networks={"network": state},
-        )
-        yield tmp_path / "model"
+    task = Task(("image",), {"": LABELS}, "softmax")
+    network = UNet(features=2, levels=2, norm="batch")
+    torch.manual_seed(3)
+    return save_predictor(
+        tmp_path / "model",
+        task=task,
+        predict=PredictSection.model_validate({"head": {"type": "synthseg.posteriors"}}),
+        model=network,
+        preprocessing=[PreprocessingStep.resolve(step) for step in STEPS],
+        parameters=[None] * len(STEPS),
+        networks={"network": network.build(task).state_dict()},
+    )
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ class UNet(Model):
     """The U-Net of Billot et al., MIDL 2020, section 2.3: (B, C, *D) → raw outputs (B, O, *D).
 
     `levels` resolutions of two convolutions (3³ voxels, ELU) each, features doubling from `features`; max-pooling
-    down, nearest-neighbour upsampling and concatenation up. The public code adds a batch norm at the end of each
-    level; with one image a step it normalises by that image in training and by running averages afterwards, so
-    instance norm, which is the same in both, is the default here.
+    down, nearest-neighbour upsampling and concatenation up. The public code adds a batch norm (ε 1e-3) at the end of
+    each level, after the way across has left; with one image a step it normalises by that image in training and by
+    running averages afterwards, so instance norm, which is the same in both, is the default here.
 
     Raises:
         ShapeError: an input size that is no multiple of 2^(levels − 1), or so small that the coarsest resolution is

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from mriad.errors import ShapeError
 from torch import nn
 
@@ -22,6 +23,32 @@ NORMS: dict[str, dict[int, type[nn.Module]]] = {
 }
 
 
+BATCH_NORM_EPSILON = 1e-3
+"""Keras's, which the public weights were trained with; torch's default is another."""
+
+
+class Level(nn.Module):
+    """Convolutions with ELU, and a norm: gives what leaves before the norm and what leaves after it."""
+
+    def __init__(self, config: UNet, before: int, after: int, dimensions: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            CONVOLUTIONS[dimensions](before if n == 0 else after, after, 3, padding=1)
+            for n in range(config.convs_per_level)
+        )
+        self.norm: nn.Module = nn.Identity()
+        if config.norm == "batch":
+            self.norm = NORMS["batch"][dimensions](after, eps=BATCH_NORM_EPSILON)
+        elif config.norm == "instance":
+            self.norm = NORMS["instance"][dimensions](after, affine=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, C, *D) twice."""
+        for convolution in self.convs:
+            x = F.elu(convolution(x))
+        return x, self.norm(x)
+
+
 class LevelUNet(nn.Module):
     """See `mriad_synthseg.models.UNet`; levels are numbered from the finest, 0."""
 
@@ -33,11 +60,11 @@ class LevelUNet(nn.Module):
         self.pool = POOLS[dimensions](2)
         self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
         self.down = nn.ModuleList(
-            _level(config, channels if level == 0 else width[level - 1], width[level], dimensions)
+            Level(config, channels if level == 0 else width[level - 1], width[level], dimensions)
             for level in range(config.levels)
         )
         self.up = nn.ModuleList(
-            _level(config, width[level + 1] + width[level], width[level], dimensions)
+            Level(config, width[level + 1] + width[level], width[level], dimensions)
             for level in range(config.levels - 1)
         )
         self.last = CONVOLUTIONS[dimensions](width[0], outputs, 1)
@@ -52,11 +79,11 @@ class LevelUNet(nn.Module):
         kept: list[Tensor] = []
         x = image
         for level, block in enumerate(self.down):
-            x = block(x if level == 0 else self.pool(x))
-            kept.append(x)
+            across, x = block(x if level == 0 else self.pool(x))
+            kept.append(across)
         kept.pop()
         for block in reversed(self.up):
-            x = block(torch.cat([kept.pop(), self.upsample(x)], 1))
+            _, x = block(torch.cat([kept.pop(), self.upsample(x)], 1))
         raw: Tensor = self.last(x)
         return raw
 
@@ -73,13 +100,3 @@ class LevelUNet(nn.Module):
                 where={"size": size, "expected": f"more than {self.divisor} along an axis"},
                 remedy="choose a larger size, fewer levels, or norm: none",
             )
-
-
-def _level(config: UNet, before: int, after: int, dimensions: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for n in range(config.convs_per_level):
-        layers += [CONVOLUTIONS[dimensions](before if n == 0 else after, after, 3, padding=1), nn.ELU()]
-    if config.norm != "none":
-        kind = NORMS[config.norm][dimensions]
-        layers.append(kind(after, affine=True))
-    return nn.Sequential(*layers)
