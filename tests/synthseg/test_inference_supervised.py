@@ -111,17 +111,20 @@ def test_a_constant_velocity_is_a_shift_of_that_length():
 
 @pytest.mark.parametrize("std", [3.0, 4.0])
 def test_the_deformation_never_folds(std):
-    """Jacobian determinant above 0 of the integrated field at half resolution; the plain field folds (control)."""
+    """Jacobian determinant above 0, with nodes as far apart as 10 of them over 160 voxels; the plain field folds.
+
+    A cube of 72 voxels with 5 nodes an axis has that distance, 17.7 voxels, at a tenth of the cost.
+    """
     generator = torch.Generator().manual_seed(int(std))
     lowest, plain_lowest = [], []
-    for _ in range(2):
-        nodes = std * torch.randn(1, 3, 10, 10, 10, generator=generator)
-        moved = displacement(nodes, (60, 60, 60))[0].double()
+    for _ in range(4):
+        nodes = std * torch.randn(1, 3, 5, 5, 5, generator=generator)
+        moved = displacement(nodes, (72, 72, 72))[0].double()
         lowest.append(float(_jacobian(moved).min()))
-        plain = torch.nn.functional.interpolate(nodes, (60, 60, 60), mode="trilinear", align_corners=True)
+        plain = torch.nn.functional.interpolate(nodes, (72, 72, 72), mode="trilinear", align_corners=True)
         plain_lowest.append(float(_jacobian(plain[0].double()).min()))
     assert min(lowest) > 0
-    assert min(plain_lowest) < min(lowest)
+    assert min(plain_lowest) < 0  # the control: it folds
 
 
 def _jacobian(moved):
