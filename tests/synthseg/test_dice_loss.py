@@ -117,7 +117,7 @@ def test_hidden_voxels_may_hold_anything():
         built = loss.build(task_of(4))
         leaf = broken.clone().requires_grad_()
         value = built(leaf, strange, weight)
-        assert float(value) == pytest.approx(float(built(logits, target, weight)), rel=1e-6)
+        assert value.item() == pytest.approx(built(logits, target, weight).item(), rel=1e-6)
         value.backward()
         assert torch.isfinite(leaf.grad).all()
         nothing = built(logits, target, torch.zeros_like(weight))
