@@ -63,6 +63,11 @@ def test_compiled_powers():
         expected = values.astype(np.float64) ** np.float64(np.float32(exponent))
         assert np.abs(given - expected).max() < 5e-7
         assert (given[0], given[1]) == (0, 1)
+    for low, high in rng.uniform(0, 300, (200, 2)).astype(np.float32):
+        low, high = min(low, high), max(low, high)
+        given = np.array([low, high], np.float32)
+        kernels.curve(given, low, np.float32(high - low), np.float32(1))
+        assert tuple(given) == (0, 1)
 
 
 @pytest.mark.parametrize("sigma", [0, 0.3, 1.3, 3])

@@ -164,6 +164,10 @@ def test_maps_of_different_orientations():
     assert "RAS" in text
     assert "LAS" in text
     assert "data.orient" in text
+    turned = replace(sample("a", 1, 1, 1), grid=Grid.of((4, 4, 4), np.eye(4)[[1, 0, 2, 3]]))
+    with pytest.raises(DataError, match="must run left–right") as wrong:
+        require_one_orientation([turned])
+    assert "ARS" in str(wrong.value)
 
 
 def test_a_label_set_knows_values_that_belong_to_another():

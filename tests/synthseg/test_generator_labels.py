@@ -158,6 +158,15 @@ def test_structures_outside_the_table(table):
     assert "left_thalamus" in text
 
 
+@pytest.mark.parametrize(
+    "names", [("left_a", "right_a"), ("Left-A", "Right-A"), ("a left", "a right"), ("lh_a", "rh_a")]
+)
+def test_sides_pair_by_any_usual_name(names):
+    """As flips at prediction exchange them: otherwise half of the samples had the wrong sides."""
+    roles = Generate(preset="head").roles(LabelSet.of({names[0]: 1, "b": 2, names[1]: 3}))
+    assert roles.partners == (0, 3, 2, 1)
+
+
 def test_sides_that_do_not_pair(tmp_path, table):
     text = refused(Generate(), LabelSet.of({"left_thalamus": 1, "right_thalamus": 2, "left_caudate": 3}))
     assert "no partner" in text

@@ -8,7 +8,8 @@ from mriad.errors import CheckpointError, DataError, PluginError
 from mriad.inference.load import load_predictor
 from mriad_synthseg.import_command import save_converted
 from mriad_synthseg.keras_file import architecture_of, converted, read_arrays
-from mriad_synthseg.keras_layers import NORM_EPSILON, SEGMENTED, Architecture, layers
+from mriad_synthseg.keras_layers import SEGMENTED, Architecture, layers
+from mriad_synthseg.unet import BATCH_NORM_EPSILON
 
 NET = Architecture(labels=4, levels=3, features=2)
 
@@ -87,7 +88,7 @@ def test_the_published_sizes():
     assert shapes["unet_likelihood"]["kernel"][1] == (1, 1, 1, 24, 33)
     assert len(SEGMENTED) == 32
     assert list(SEGMENTED) == sorted(SEGMENTED)
-    assert NORM_EPSILON == 1e-3
+    assert BATCH_NORM_EPSILON == 1e-3
 
 
 def _drop(arrays):

@@ -173,6 +173,7 @@ def test_a_table_keeps_its_rows(tmp_path):
         MeasureTable(tmp_path / "v.csv", ["x"])
     assert "--overwrite" in str(caught.value)
     assert not MeasureTable(tmp_path / "v.csv", ["x"], replace=True).has("a")
+    assert MeasureTable(tmp_path / "v.csv", ["x", "y"], replace=True).has("a")  # rows of other scans stay
 
 
 def test_measuring_changes_no_voxel(model, scans):

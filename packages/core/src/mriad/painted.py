@@ -119,14 +119,20 @@ def as_segmented(sample: Sample, task: Task) -> Sample:
 
 
 def require_one_orientation(samples: Iterable[Sample]) -> None:
-    """Refuse maps whose axes point to different sides: a flip, or a left structure, would mean either.
+    """Refuse maps whose axes point to different sides, or whose first axis is not left–right: painters flip that one.
 
     Raises:
-        DataError: two cases with their orientations.
+        DataError: the cases with their orientations.
     """
     first: Sample | None = None
     for sample in samples:
         first = first or sample
+        if sample.grid.orientation[0] not in "LR":
+            raise DataError(
+                "the first axis of a painted label map must run left–right: flips exchange the sides along it",
+                where={"case": sample.case, "orientation": sample.grid.orientation},
+                remedy="add {type: data.orient, axes: RAS} to data.preprocessing",
+            )
         if sample.grid.orientation != first.grid.orientation:
             raise DataError(
                 "label maps that are painted have different orientations",

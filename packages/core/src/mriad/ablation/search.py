@@ -17,6 +17,7 @@ from mriad.errors import ExperimentError, MriadError, SplitError
 from mriad.flow import apply_domains, split_cases
 from mriad.identity import fingerprint, short
 from mriad.launch.trial import trial_id
+from mriad.painted import painters_of
 from mriad.stages.graph import expand
 from mriad.stages.train import index_of
 
@@ -172,7 +173,15 @@ def plan_search(variant: str, spec: Search, make: Make, seed: int) -> Callable[[
             where={values: told for told, values in faults.items()},
             remedy="correct the field's name or the values of `space`",
         )
-    graph = expand(make({}, 0, seed, ""))
+    whole = make({}, 0, seed, "")
+    painting = sorted(key for key in spec.space if {"augment", "streams"} & set(key.split(".")))
+    if painting and painters_of(whole):
+        raise ExperimentError(
+            f"the search of '{variant}' would choose the images that judge it",
+            where={"space": ", ".join(painting), "validation": "label maps, painted by the same augmenters"},
+            remedy="leave what paints out of `space`; make it a variant, or a grid",
+        )
+    graph = expand(whole)
     made = [node for node in graph if node.kind != "table"]
     last = made[-1]
     if last.stage.type_name() != TRAIN or last.kind != "predictor":

@@ -121,7 +121,7 @@ def load_predictor(
         if raw.get("type", "network") not in ("network", ENSEMBLE):
             if engine.name == "openvino" or engine.precision != "fp32":
                 raise ExperimentError(
-                    "a predictor that is not made of networks has no engine and no precision to choose",
+                    "a predictor of a plugin takes no engine and no precision",
                     where={"predictor": raw["type"], "engine": engine.name, "precision": engine.precision},
                     remedy="leave out --engine and --precision",
                 )

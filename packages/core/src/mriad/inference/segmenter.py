@@ -163,7 +163,7 @@ class Segmenter:
                 thick = min(_SLICES_AT_ONCE, sample.grid.shape[across])
                 size = [thick if i == across else n for i, n in enumerate(_three(size, across))]
         window = window_shape(sample.grid.shape, size, divisor)
-        sides = self._sides(sample.grid, domain)
+        sides = self._sides(sample.grid, domain, across)
         with _evaluating(self.networks):
             slabs = blend(
                 sample.image,
@@ -177,10 +177,10 @@ class Segmenter:
             for slab in slabs:
                 yield Slab(slab.axis, slab.start, _unlinked(slab.values, self.task.link))
 
-    def _sides(self, grid: Grid, domain: str) -> tuple[int, list[int]] | None:
+    def _sides(self, grid: Grid, domain: str, across: int | None) -> tuple[int, list[int]] | None:
         """The left–right axis and the outputs in mirrored order, where it is flipped and an order differs."""
         axis = next(i for i, code in enumerate(grid.orientation) if code in "LR")
-        if "xyz"[axis] not in self.predict.test_time.flips:
+        if axis == across or "xyz"[axis] not in self.predict.test_time.flips:
             return None
         order = mirror_order(self.task.label_set(domain).names)
         if order == tuple(range(len(order))):

@@ -59,7 +59,8 @@ def unless_ray_dies(launcher: Watched, remedy: str) -> Iterator[None]:
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        name = died[0] if died else launcher.dead()
+        asked = isinstance(error, KeyboardInterrupt) and not died  # a person's own Ctrl-C
+        name = died[0] if died else "" if asked else launcher.dead()
         if not name:
             raise
         raise LaunchError(
@@ -68,9 +69,11 @@ def unless_ray_dies(launcher: Watched, remedy: str) -> Iterator[None]:
             remedy=remedy,
         ) from (None if died else error)
     finally:
-        over.set()
+        with contextlib.suppress(_Died):  # a death at the very end concerns nobody
+            over.set()
+            if here:
+                watcher.join()  # it must not send its signal to whatever comes next
         if here:
-            watcher.join()  # it must not send its signal to whatever comes next
             signal.signal(signal.SIGUSR2, before)
 
 

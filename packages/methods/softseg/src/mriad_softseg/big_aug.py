@@ -112,7 +112,7 @@ class LiteralBigAug(Stack):
 
     Z-score first, noise from 0, a deformation of at most a tenth of a voxel, rotation about two axes. The range
     (0.4, 1.6) reached MONAI as one number an axis, an offset around 1: the second axis is scaled through zero and
-    mirrored. The rest of that variant (AHNet, crops, Dice on NormReLU) is set in the experiment.
+    mirrored. The rest of that variant (AHNet, crops, Dice on NormReLU) is for an experiment to say.
     """
 
     type: Literal["softseg.literal_big_aug"] = "softseg.literal_big_aug"

@@ -72,7 +72,8 @@ class MakeTargets:
         record = self.folder / "persons" / f"{person.cases[0].id}.json" if person.cases else None
         if record is not None and record.exists():
             found: dict[str, Any] = json.loads(record.read_text("utf-8"))
-            return found
+            if not found["faults"]:  # what went wrong may be mended: a disk, an external program
+                return found
         report: dict[str, Any] = {"person": person.id, "session": person.session}
         wrong = dict(person.faults)
         masks = {} if wrong else self._read(person, wrong)
@@ -119,7 +120,7 @@ class MakeTargets:
         points = self._discs(case_of[reference])
         rows = []
         for name, case in case_of.items():
-            self._write(case, masks[name].back(masks[name].inside).shape, targets[name], masks[name])
+            self._write(case, targets[name], masks[name])
             row = row_of(case, masks[name], targets[name], found[name], name == reference)
             if points and name != reference and how.discs not in case.annotations:
                 volume, lost = carried(points, shared, name)
@@ -139,7 +140,7 @@ class MakeTargets:
             return {}
         return centres(case.annotations[self.how.discs].read().data)
 
-    def _write(self, case: Case, shape: Any, target: Target, mask: Mask) -> None:
+    def _write(self, case: Case, target: Target, mask: Mask) -> None:
         grid = _file_grid(mask)
         for part, data, form in (
             (SOFT, target.soft, "float32"),

@@ -82,8 +82,9 @@ def paint(
             bias if bias.any() else np.empty((0, 0, 0)),
             np.float32(settings.clip),
         )
-        scale = np.float32(1 / max(high - low, FLAT))
+        low, high = np.float32(low), np.float32(high)
+        span = np.float32(max(high - low, FLAT))
         exponent = np.float32(drawn.exponent[c])
-        kernels.curve(image.numpy().reshape(-1), np.float32(low), scale, exponent)
+        kernels.curve(image.numpy().reshape(-1), low, span, exponent)
         images.append(image)
     return output, images

@@ -77,7 +77,8 @@ class Generate(Augmenter):
     )
     left: list[str] = Field(
         default_factory=list,
-        description="Structures on the left, in the order of `right`; both empty: by the names left_… and right_….",
+        description="Structures on the left, in the order of `right`; both empty: by their names, "
+        "as left_x and right_x or Left-x and Right-x.",
     )
     right: list[str] = Field(default_factory=list, description="Their partners on the right.")
     share_sides: bool | None = Field(
@@ -141,7 +142,7 @@ class Generate(Augmenter):
     )
     blur_voxels: NotNegative | None = Field(None, description=f"σ of the blur. {_PRESET}")
     blur_factor: Annotated[float, Field(ge=1)] | None = Field(
-        None, description=f"The σ is multiplied by U(1/f, f). {_PRESET}"
+        None, description=f"The σ is multiplied by f^u, u ~ U(−1, 1). {_PRESET}"
     )
     bias_std: Range | None = Field(None, description=f"Range of σ of the log bias field's nodes. {_PRESET}")
     bias_nodes: Annotated[int, Field(ge=2)] | None = Field(None, description=f"Its nodes an axis. {_PRESET}")

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PREFIX = "unet"
-NORM_EPSILON = 1e-3
-"""Of Keras's batch norm; torch's default is another."""
 SEGMENTED = (
     2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28,
     41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60,

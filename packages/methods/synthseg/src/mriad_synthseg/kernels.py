@@ -248,8 +248,8 @@ def _multiply(row, line):  # type: ignore[no-untyped-def]  # pragma: no cover - 
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
-def curve(image, low, scale, exponent):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """image ← ((image − low)·scale) ^ exponent, flat; values in [0, 1], 0 stays 0 and 1 stays 1.
+def curve(image, low, span, exponent):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """image ← ((image − low) / span) ^ exponent, flat; values in [0, 1], 0 stays 0 and 1 stays 1.
 
     2^(exponent·log₂ x), with log₂ of the mantissa by atanh's series and 2^f by Taylor's: relative error below 1e-6.
     Parts fit the cache; each loop is plain enough for vector instructions.
@@ -268,7 +268,8 @@ def curve(image, low, scale, exponent):  # type: ignore[no-untyped-def]  # pragm
     for start in range(0, image.shape[0], part):
         count = min(part, image.shape[0] - start)
         for n in range(count):
-            value[n] = (image[start + n] - low) * scale
+            above = image[start + n] - low
+            value[n] = above / span if above < span else one  # rounding must not pass 1
         for n in range(count):
             b = bits[n]
             whole[n] = np.float32((b >> 23) - np.int32(127))

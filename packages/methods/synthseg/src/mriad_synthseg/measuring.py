@@ -117,6 +117,8 @@ class Tally:
 class MeasureTable:
     """A CSV file with a row a case and a column a structure or group; rows of earlier calls stay.
 
+    With `replace` a table with other columns is begun anew.
+
     Raises:
         StorageError: the file has other columns, so it is of another model.
     """
@@ -124,10 +126,12 @@ class MeasureTable:
     def __init__(self, path: Path, columns: Sequence[str], replace: bool = False) -> None:
         self.path, self.columns = path, ["case", *columns]
         self._rows: dict[str, list[str]] = {}
-        if path.is_file() and not replace:
+        if path.is_file():
             with path.open(encoding="utf-8", newline="") as file:
                 rows = list(csv.reader(file))
             if not rows or rows[0] != self.columns:
+                if replace:
+                    return
                 raise StorageError(
                     "a table of measurements has other columns than this model's",
                     where={"file": path},

@@ -43,7 +43,7 @@ class Settings:
     """Labels outside the brain become background."""
     blur_voxels: float
     blur_factor: float
-    """σ of the blur is `blur_voxels` times U(1/f, f)."""
+    """f: σ of the blur is `blur_voxels` times f^u, u ~ U(−1, 1)."""
     bias_std: Range
     """σ of the log-field's nodes ~ U."""
     bias_nodes: int

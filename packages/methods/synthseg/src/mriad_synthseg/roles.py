@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mriad.errors import ExperimentError
+from mriad.sides import mirror_order
 from mriad.vocabulary import LabelSet, Structure
 
 if TYPE_CHECKING:
@@ -152,19 +153,16 @@ def _from_lists(config: Generate, given: LabelSet) -> tuple[dict[str, int], dict
 
 
 def _pairs_by_name(names: Sequence[str]) -> list[tuple[str, str]]:
-    """left_X with right_X; one without the other is an error."""
-    bare = {
-        side: [n.removeprefix(f"{side}_") for n in names if n.startswith(f"{side}_")]
-        for side in ("left", "right")
-    }
-    alone = sorted(set(bare["left"]) ^ set(bare["right"]))
-    if alone:
+    """Structures whose names differ in the side alone, as `mriad.sides` reads them; a lone one is an error."""
+    try:
+        order = mirror_order(names)
+    except ExperimentError as error:
         raise ExperimentError(
             "structures of one side have no partner on the other",
-            where={"structures": _some([n for n in names if n.partition("_")[2] in alone])},
+            where=error.where,
             remedy="name the pairs in `left` and `right`, or complete the label set",
-        )
-    return [(f"left_{n}", f"right_{n}") for n in bare["left"]]
+        ) from error
+    return [(names[i], names[j]) for i, j in enumerate(order) if i < j]
 
 
 def _segmented(config: Generate, given: LabelSet, outputs: Mapping[int, int]) -> LabelSet:
