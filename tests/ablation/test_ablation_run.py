@@ -156,6 +156,7 @@ def test_nothing_finished_is_an_error_that_says_why(tmp_path):
     assert "finite" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_tables(undisturbed, tmp_path):
     plan, _, folder = undisturbed
     run(plan, tmp_path / "runs", at_once=2)

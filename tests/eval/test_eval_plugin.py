@@ -70,7 +70,10 @@ def test_preview_writes_below_the_runs_folder(tmp_path: Path, monkeypatch: pytes
     def load(source: str, overrides: Any) -> Any:
         asked.append((source, list(overrides)))
         dataset = SimpleNamespace(build=lambda: SimpleNamespace(label_set=LabelSet.of({"cord": 1})))
-        return SimpleNamespace(name="mine", data=SimpleNamespace(dataset=dataset))
+        learner = SimpleNamespace(streams=lambda: ())  # nothing here changes what is segmented
+        return SimpleNamespace(
+            name="mine", data=SimpleNamespace(dataset=dataset), learner=learner, streams={}
+        )
 
     def preview_batches(experiment: Any, count: int) -> list[tuple[str, Batch]]:
         asked.append(count)

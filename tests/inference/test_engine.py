@@ -143,12 +143,16 @@ def test_openvino_on_a_gpu_is_refused_and_auto_is_torch_there():
         Engine("openvino").run(nn.Identity(), torch.device("cuda:0"))
 
 
+@needs_openvino
+def test_a_network_that_is_asked_with_a_domain_is_refused_by_openvino():
+    with pytest.raises(ExperimentError) as caught:
+        Engine("openvino").run(DomainNet(("a", "b")).eval(), CPU)
+    assert "domain" in str(caught.value)
+
+
 def test_a_network_that_is_asked_with_a_domain_stays_with_torch():
     network = DomainNet(("a", "b")).eval()
     assert Engine("auto").run(network, CPU) is network
-    with pytest.raises(ExperimentError) as caught:
-        Engine("openvino").run(network, CPU)
-    assert "domain" in str(caught.value)
     wrapped = Engine("torch", "bf16").run(network, CPU)
     assert isinstance(wrapped, Autocast)
     assert takes_domain(wrapped)

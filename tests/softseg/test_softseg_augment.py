@@ -389,6 +389,7 @@ def described(image, target):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("elastic", [0.5, 0.0])
 def test_the_fused_chain_and_monais_agree_in_distribution(elastic):
     image, target = cord()

@@ -58,5 +58,5 @@ def mriad_register_commands(register: RegisterCommand) -> None:
     register(
         "synthseg",
         "mriad_synthseg.commands:app",
-        "Learn priors; segment with volumes and quality; import the public weights: mriad synthseg import FILE.h5",
+        "Learn priors; segment with volumes and quality; import weights: mriad synthseg import FILE.h5 --out NAME.",
     )
