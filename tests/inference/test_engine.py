@@ -169,7 +169,7 @@ def test_a_predictor_without_networks_takes_no_engine(tmp_path):
     document = {"type": "fake.constant", "format": 1}
     (tmp_path / "predictor.json").write_text(json.dumps(document))
     load_predictor(tmp_path, engine=Engine("auto"))
-    with pytest.raises(ExperimentError, match="not made of networks"):
+    with pytest.raises(ExperimentError, match="a predictor of a plugin takes no engine"):
         load_predictor(tmp_path, engine=Engine("torch", "bf16"))
 
 
