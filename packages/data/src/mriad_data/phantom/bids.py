@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mriad.atomic import storing, temporary_folder
-from mriad.errors import StorageError
 from mriad.images import FileSource, write_like
 from mriad.manifest import write_manifest
 from mriad.vocabulary import Case, CaseIndex, Label
 
+from mriad_data.phantom.folder import Written, new_folder, write_json, write_tsv
 from mriad_data.phantom.parameters import VERSION
 from mriad_data.phantom.sources import SpineSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     from mriad_data.phantom.dataset import PhantomSpine
@@ -45,17 +41,6 @@ DERIVED = {
 DERIVATIVES = "derivatives/labels"
 
 
-@dataclass(frozen=True)
-class Written:
-    """What `write_bids` made."""
-
-    folder: Path
-    persons: int
-    images: int
-    fingerprint: str
-    """Of the parameters that decide the voxels."""
-
-
 def write_bids(dataset: PhantomSpine, out: Path, advance: Callable[[], None] = lambda: None) -> Written:
     """Write a data set; `out` appears when it is whole.
 
@@ -67,27 +52,16 @@ def write_bids(dataset: PhantomSpine, out: Path, advance: Callable[[], None] = l
     Raises:
         StorageError: `out` holds something, or the place is full or cannot be written. Nothing is left behind.
     """
-    out = out.absolute()
-    with storing(out):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise StorageError(
-                "the output folder holds something already, and nothing is overwritten",
-                where={"folder": str(out)},
-                remedy="choose another --out, or empty the folder",
-            )
     index = dataset.build()
     parameters = dataset.parameters()
-    with temporary_folder(out) as folder:
+    with new_folder(out) as folder:
         written = []
         for case in index:
             written.append(_write_case(case, folder, parameters))
             advance()
         write_manifest(folder, CaseIndex(written, index.label_set))
         _describe(folder, dataset, index)
-        if out.exists():
-            out.rmdir()
-        folder.rename(out)
-    return Written(out, len(index.persons), len(index), parameters.fingerprint)
+    return Written(out.absolute(), len(index.persons), len(index), parameters.fingerprint)
 
 
 def _write_case(case: Case, folder: Path, parameters: SpineParameters) -> Case:
@@ -99,7 +73,7 @@ def _write_case(case: Case, folder: Path, parameters: SpineParameters) -> Case:
     image = folder / place / f"{name}.nii.gz"
     volume = case.channels["image"].read()
     write_like(image, volume.data, volume.grid)
-    _write_json(image.with_name(f"{name}.json"), _sidecar(case, parameters))
+    write_json(image.with_name(f"{name}.json"), _sidecar(case, parameters))
     if kind == "dwi":
         image.with_name(f"{name}.bval").write_text(f"{parameters.sequences.of(case.contrast).b_s_mm2:g}\n")
         # The mean over directions has none of its own.
@@ -155,17 +129,17 @@ def _describe(folder: Path, dataset: PhantomSpine, index: CaseIndex) -> None:
     parameters = dataset.parameters()
     made = {"Name": "mriad", "Version": version("mriad-data")}
     common = {"BIDSVersion": "1.9.0", "License": "CC0", "GeneratedBy": [made]}
-    _write_json(
+    write_json(
         folder / "dataset_description.json",
         {"Name": "Spine phantom (simulated)", "DatasetType": "raw", **common},
     )
-    _write_json(
+    write_json(
         folder / DERIVATIVES / "dataset_description.json",
         {"Name": "Labels of the spine phantom", "DatasetType": "derivative", **common},
     )
     # Folders of derivatives and tables of our own are nothing that a BIDS validator should judge.
     (folder / ".bidsignore").write_text("manifest.csv\nlabels.yaml\nrun.json\nphantom.json\n")
-    _write_json(folder / "phantom.json", parameters.model_dump(mode="json"))
+    write_json(folder / "phantom.json", parameters.model_dump(mode="json"))
     run = {
         "dataset": dataset.model_dump(mode="json"),
         "fingerprint": parameters.fingerprint,
@@ -173,7 +147,7 @@ def _describe(folder: Path, dataset: PhantomSpine, index: CaseIndex) -> None:
         "versions": {name: version(name) for name in ("mriad", "mriad-data", "numpy")},
         "cases": {case.id: case.channels["image"].fingerprint for case in index},
     }
-    _write_json(folder / "run.json", run)
+    write_json(folder / "run.json", run)
     area = next((k for k in ("area_mm2/C2-C3", "area_mm2/C3", "area_mm2/C4") if k in index[0].numbers), None)
     first = {case.person: case for case in reversed(list(index))}
     rows = [
@@ -181,17 +155,4 @@ def _describe(folder: Path, dataset: PhantomSpine, index: CaseIndex) -> None:
         | ({area.replace("/", "_"): f"{first[person].numbers[area]:.4f}"} if area else {})
         for person in index.persons
     ]
-    _write_tsv(folder / "participants.tsv", rows)
-
-
-def _write_tsv(path: Path, rows: Iterable[dict[str, str]]) -> None:
-    rows = list(rows)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_tsv(folder / "participants.tsv", rows)

@@ -32,11 +32,13 @@ def point_spread(image: NDArray[np.float32], sd_voxels: Sequence[float]) -> NDAr
     return image
 
 
-def receive_field(shape: Sequence[int], strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
+def receive_field(
+    shape: Sequence[int], strength: float, rng: np.random.Generator, to_anterior: float = -0.18
+) -> NDArray[np.float32]:
     """Multiplicative bias field (X, Y, Z), mean near 1: exp of a Legendre polynomial of total degree 3.
 
-    Coils lie behind the neck, so the field falls towards anterior; the other coefficients are drawn. With strength 1
-    the field spans about a factor of 2 over the volume.
+    `to_anterior` is the mean slope along the second axis: coils behind the neck make the field fall; the other
+    coefficients are drawn. With strength 1 the field spans about a factor of 2 over the volume.
     """
     basis = [_legendre(n) for n in shape]
     c = np.zeros((4, 4, 4))
@@ -45,7 +47,7 @@ def receive_field(shape: Sequence[int], strength: float, rng: np.random.Generato
             for k in range(4 - i - j):
                 if i + j + k:
                     c[i, j, k] = rng.standard_normal() * 0.10 / (i + j + k)
-    c[0, 1, 0] -= 0.18
+    c[0, 1, 0] += to_anterior
     yz = np.einsum("ijk,yj,zk->iyz", c * strength, basis[1], basis[2]).astype(F)
     field = (basis[0].astype(F) @ yz.reshape(4, -1)).reshape(shape)
     out: NDArray[np.float32] = np.exp(field, out=field)

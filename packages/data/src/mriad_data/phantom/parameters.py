@@ -28,6 +28,8 @@ from mriad.component import Config
 from mriad.identity import fingerprint
 from pydantic import Field, model_validator
 
+from mriad_data.phantom.tissue import Timing, Tissue
+
 VERSION = 1
 """Raised when voxels change for equal parameters; part of every fingerprint."""
 
@@ -36,20 +38,6 @@ CONTRASTS: tuple[Contrast, ...] = ("T1w", "T2w", "T2star", "MTon", "GRE-T1w", "D
 BiasMode = Literal[
     "published", "none", "image_only", "labels_zero_mean", "labels_same_sign", "random_per_person"
 ]
-Equation = Literal["mprage", "spin_echo", "multi_echo_gre", "mt_gre", "gre", "dwi"]
-
-
-class Tissue(Config):
-    """What a signal equation needs to know of a tissue at 3 T."""
-
-    proton_density: float = Field(ge=0, le=1, description="Relative to water; 1.")
-    t1_s: float = Field(gt=0, description="Longitudinal relaxation time in s.")
-    t2_s: float = Field(gt=0, description="Transverse relaxation time in s.")
-    t2star_s: float = Field(gt=0, description="Effective transverse relaxation time in s.")
-    mt_saturation: float = Field(0.0, ge=0, lt=1, description="Saturation per MT pulse (Helms 2008); 1.")
-    diffusion_along: float = Field(0.0, ge=0, description="Diffusivity along the fibres in mm²/s.")
-    diffusion_across: float = Field(0.0, ge=0, description="Diffusivity across the fibres in mm²/s.")
-    fat: bool = Field(False, description="Resonates at the fat frequency: displaced, and saturated in DWI.")
 
 
 class Tissues(Config):
@@ -114,20 +102,12 @@ class Tissues(Config):
     air: Tissue = Tissue(proton_density=0.0, t1_s=1.0, t2_s=1.0, t2star_s=1.0)
 
 
-class Sequence(Config):
+class Sequence(Timing):
     """One contrast: its equation, timing, resolution, image quality, and where its cord boundary seems to lie.
 
     The two shifts are those of the default mode; `mriad_data.phantom.bias` says where they come from.
     """
 
-    equation: Equation
-    tr_s: float = Field(gt=0, description="Repetition time (of one slice) in s.")
-    te_s: tuple[float, ...] = Field(
-        description="Echo times in s; several are combined by root sum of squares."
-    )
-    ti_s: float = Field(0.0, ge=0, description="Inversion time in s; 0 where there is no inversion.")
-    flip_deg: float = Field(90.0, gt=0, le=180, description="Excitation flip angle in degrees.")
-    b_s_mm2: float = Field(0.0, ge=0, description="Diffusion weighting in s/mm².")
     spacing_mm: tuple[float, float, float] = Field(description="Voxel size R-L, A-P, I-S in mm.")
     snr: float = Field(gt=0, description="Signal of white matter over the noise's standard deviation; 1.")
     point_spread: tuple[float, float, float] = Field(

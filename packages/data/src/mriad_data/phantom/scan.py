@@ -16,44 +16,22 @@ from mriad_data.phantom.coverage import Coverage, tube_coverage
 from mriad_data.phantom.imaging import WHITE, magnitude, point_spread, receive_field
 from mriad_data.phantom.neck import Cord, paint
 from mriad_data.phantom.parameters import CONTRASTS
+from mriad_data.phantom.session import BASELINE, Session, rigid_pose, sessions
 from mriad_data.phantom.signals import signals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from mriad_data.phantom.anatomy import Anatomy, Tables
     from mriad_data.phantom.parameters import SpineParameters
 
+__all__ = ["BASELINE", "Scan", "Session", "sessions"]
 LabelName = Literal["hard", "soft", "truth", "discs", "levels"]
 PLACE, POSE, GAIN, FIELD, NOISE = 2, 3, 4, 5, 6  # purposes of draws; part of the seed
 ORDER = {str(name): i for i, name in enumerate(CONTRASTS)}
 ABOVE_MM = 60.0  # at most this much of the field of view lies above the disc C2-C3
 REACH_MM = 60.0  # tables of profiles go on this far beyond the field of view
 LEVEL_RADIUS_MM = 15.0  # the map of levels reaches this far from the centre line: beyond the sac
-
-
-@dataclass(frozen=True)
-class Session:
-    """One visit. `number` enters the seeds: 0 baseline, n the nth rescan, 1000 + 10 × percent an atrophy visit."""
-
-    name: str
-    number: int
-    atrophy_percent: float = 0.0
-
-
-BASELINE = Session("baseline", 0)
-
-
-def sessions(rescans: int, atrophy_percent: Sequence[float]) -> tuple[Session, ...]:
-    """Baseline, rescans ("rescan1", …) and one visit per loss of area ("atrophy2", "atrophy2p5")."""
-    again = [Session(f"rescan{n}", n) for n in range(1, rescans + 1)]
-    lost = [
-        Session(f"atrophy{percent:g}".replace(".", "p"), 1000 + round(10 * percent), float(percent))
-        for percent in atrophy_percent
-    ]
-    return (BASELINE, *again, *lost)
 
 
 @dataclass(frozen=True)
@@ -72,16 +50,9 @@ class Scan:
 
     def pose(self) -> NDArray[np.float64]:
         """Anatomy → world, a rigid (4, 4) matrix in mm: identity at baseline, drawn in other sessions."""
-        out = np.eye(4)
-        if self.session.number:
-            rng = self._rng(POSE)
-            angles = np.deg2rad(self.parameters.pose_deg) * np.clip(rng.standard_normal(3), -2.5, 2.5)
-            turn = _rotation(angles)
-            centre = self._centre()
-            move = self.parameters.pose_mm * np.clip(rng.standard_normal(3), -2.5, 2.5)
-            out[:3, :3] = turn
-            out[:3, 3] = centre - turn @ centre + move
-        return out
+        if not self.session.number:
+            return np.eye(4)
+        return rigid_pose(self._rng(POSE), self._centre(), self.parameters.pose_deg, self.parameters.pose_mm)
 
     def grid(self, contrast: str) -> Grid:
         """The world grid of a contrast: axes to R, A, S; all contrasts of a session share the field's centre."""
@@ -290,13 +261,3 @@ def _whole_levels(scan: Scan, grid: Grid) -> tuple[tuple[str, float, float], ...
 @lru_cache(maxsize=4096)
 def _mean_area(anatomy: Anatomy, top: float, bottom: float, shift_mm: float) -> float:
     return anatomy.mean_area(top, bottom, shift_mm)
-
-
-def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rotation matrix (3, 3): about x, then y, then z, in rad."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    out: NDArray[np.float64] = about_z @ about_y @ about_x
-    return out

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mriad_data.phantom.session import rotation
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -123,13 +125,3 @@ Solid = Blob | Tube
 def _corners(points: Any, reach: Any) -> Box:
     low, high = points.min(0) - reach, points.max(0) + reach
     return (float(low[0]), float(low[1]), float(low[2])), (float(high[0]), float(high[1]), float(high[2]))
-
-
-def rotation(angles: Any) -> NDArray[np.float64]:
-    """Rotation matrix (3, 3): about x, then y, then z, in rad."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    out: NDArray[np.float64] = about_z @ about_y @ about_x
-    return out
