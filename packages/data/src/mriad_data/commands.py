@@ -103,6 +103,65 @@ def spine(
     next_step(f"mriad init {out}", "write an experiment that trains on it")
 
 
+@phantom.command()
+def brain(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; must not exist, or be empty.")],
+    persons: Annotated[int, typer.Option(help="Number of persons.")] = 12,
+    seed: Annotated[int, typer.Option(help="Of all draws; person n depends on it and n alone.")] = 0,
+    contrasts: Annotated[
+        str, typer.Option(help='Separated by commas; "none" writes label maps only.')
+    ] = "T1w,T2w,PD,FLAIR,DBS",
+    head: Annotated[bool, typer.Option("--head", help="Skull, eyes, muscle, skin and neck too.")] = False,
+    size: Annotated[str, typer.Option(help="Field of view R-L,A-P,I-S in mm.")] = "",
+    spacing: Annotated[str, typer.Option(help="Voxel size in mm, one number or three; 1 unless given.")] = "",
+    motion: Annotated[float, typer.Option(help="Usual motion during a scan in mm.")] = 0.3,
+    rescans: Annotated[int, typer.Option(help="Further sessions: same anatomy, new pose and noise.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+) -> None:
+    """Write a digital brain as a BIDS data set: five contrasts, FreeSurfer label maps, true volumes.
+
+    Example: mriad data phantom brain --persons 12 --out brain-phantom
+    """
+    from mriad.cli.next_step import next_step
+    from mriad.cli.progress import progress
+    from mriad.errors import DataError
+    from pydantic import ValidationError
+
+    from mriad_data.phantom.brain.bids import TABLE, write_brain
+    from mriad_data.phantom.brain.dataset import PhantomBrain
+
+    try:
+        voxel = _numbers(spacing)
+        dataset = PhantomBrain.model_validate(
+            {
+                "persons": persons,
+                "seed": seed,
+                "contrasts": [c.strip() for c in contrasts.split(",") if c.strip() and contrasts != "none"],
+                "head": head,
+                "size_mm": _numbers(size) or None,
+                "spacing_mm": voxel[0] if len(voxel) == 1 else voxel or None,
+                "motion_mm": motion,
+                "rescans": rescans,
+            }
+        )
+    except ValidationError as error:
+        faults = {".".join(str(p) for p in e["loc"][:1]) or "options": e["msg"] for e in error.errors()}
+        raise DataError(
+            "the phantom cannot be made as asked", where=faults, remedy="mriad data phantom brain --help"
+        ) from error
+    total = persons * max(1, len(dataset.contrasts)) * (1 + rescans)
+    with progress(total, "write scans") as shown:
+        made = write_brain(dataset, out, shown.advance)
+    if as_json:
+        summary = {"folder": str(made.folder), "persons": made.persons, "images": made.images}
+        typer.echo(json.dumps(summary | {"fingerprint": made.fingerprint}))
+    else:
+        typer.echo(f"{made.images} images of {made.persons} persons in {made.folder}")
+        typer.echo(f"truth: number:volume_mm3/… in manifest.csv; parameters {made.fingerprint[:12]}")
+        typer.echo(f"label maps for a generator: {made.folder}/derivatives/labels, table {TABLE}")
+    next_step(f"mriad init {out}", "write an experiment that trains on it")
+
+
 def _numbers(text: str) -> list[float]:
     """Numbers separated by commas.
 

@@ -39,6 +39,7 @@ def mriad_register_components(register: RegisterComponent) -> None:
     from mriad_data.label_maps import LabelMaps
     from mriad_data.nnunet import NnunetRaw
     from mriad_data.padding import Pad
+    from mriad_data.phantom.brain.dataset import PhantomBrain
     from mriad_data.phantom.dataset import PhantomSpine
     from mriad_data.registration.dataset import Registered
     from mriad_data.skull_strip import SkullStrip
@@ -77,6 +78,7 @@ def mriad_register_components(register: RegisterComponent) -> None:
     register(patches.Slice)
     register(patches.EverySlice)
     register(PhantomSpine)
+    register(PhantomBrain)
     register(without.Without)
 
 

@@ -133,7 +133,9 @@ def draw_brain(seed: int, person: int) -> Brain:
             solids[f"{side}_{name}"] = _vary(solid, sign, size, place, turn)
     for name, solid in MIDDLE.items():
         size = normal(1, 0.04) * (np.sqrt(ventricles) * normal(1, 0.05) if "ventricle" in name else 1)
-        solids[name] = _vary(solid, 1, size, [0.0, normal(0, 0.4), normal(0, 0.4)], [normal(0, 1.5), 0.0, 0.0])
+        solids[name] = _vary(
+            solid, 1, size, [0.0, normal(0, 0.4), normal(0, 0.4)], [normal(0, 1.5), 0.0, 0.0]
+        )
     fold = np.random.default_rng([seed, person, SULCI])
     sulci = _waves(fold, SULCAL_WAVES, 19.0, 26.0, (SULCAL_WAVES,), 1.0)
     return Brain(
@@ -149,7 +151,9 @@ def draw_brain(seed: int, person: int) -> Brain:
         folia_grey_mm=normal(3.0, 0.15),
         folia=(normal(13.0, 0.7), float(rng.uniform(0, np.pi))),
         dura_mm=normal(2.6, 0.5),
-        parts={name: normal(1, 0.03) for name in ("temporal", "cerebellum", "frontal", "occipital", "vermis")},
+        parts={
+            name: normal(1, 0.03) for name in ("temporal", "cerebellum", "frontal", "occipital", "vermis")
+        },
     )
 
 

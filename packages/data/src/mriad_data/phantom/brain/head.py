@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mriad_data.phantom.brain.shapes import superellipsoid, union, without
+from mriad_data.phantom.brain.shapes import ellipse, superellipsoid, union, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,13 +38,11 @@ def head_layers(brain: Brain, points: Points, outline: Hulls, head: bool) -> Ite
     sinus = superellipsoid(u - F(4), y - F(52), z + F(52), (F(9), F(24), F(20)))
     throat = superellipsoid(u, y - F(6), z + F(95), (F(9), F(8), F(50)))
     yield "airway", np.minimum(sinus, throat)
-    skull_side = dura
     below = np.clip((F(-58) - z) * F(0.2), 0, F(20))  # no skull round the neck
-    yield "skull", skull_side - F(1.6) + below
-    yield "marrow", skull_side - F(4.6) + below
-    yield "skull", skull_side - F(6.4) + below
-    neck = superellipsoid(u, y + F(20), np.maximum(F(-60) - z, 0) * F(0), (F(58), F(62), F(1)))
-    neck = np.maximum(neck, z + F(50))
+    yield "skull", dura - F(1.6) + below
+    yield "marrow", dura - F(4.6) + below
+    yield "skull", dura - F(6.4) + below
+    neck = np.maximum(ellipse(u, y + F(20), F(58), F(62)), z + F(50))
     face = superellipsoid(u, y - F(30), z + F(58), (F(58), F(62), F(62)), 2.4)
     nose = superellipsoid(u, y - F(86), z + F(42), (F(12), F(20), F(17)))
     skin = union(union(dura - F(12.5), union(face, neck, 20.0), 18.0), nose, 12.0)

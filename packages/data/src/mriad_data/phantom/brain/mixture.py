@@ -1,8 +1,8 @@
 """What each voxel is made of: the share of every region, from the solids of one person.
 
 Blocks of voxels are tested at their centres. Where a boundary may pass, the voxel is divided into cells, and each
-cell takes the share that a plane through it leaves: distance at its centre, slopes from its neighbours in the voxel. Solids
-lie over each other in a fixed order, front to back, so the shares of a voxel sum to 1.
+cell takes the share that a plane through it leaves: distance at its centre, slopes from its neighbours in the voxel.
+Solids lie over each other in a fixed order, front to back, so the shares of a voxel sum to 1.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def ramp_share(width: Any) -> ShareOf:
 def plane_share(cells: NDArray[np.int64], voxels: int) -> ShareOf:
     """Share of each cell behind a plane, for points ordered cells (X, Y, Z) × voxels.
 
-    A plane at distance d whose distance changes by a ≥ b ≥ c along the cell's edges leaves, averaged over the cell, the
+    A plane at distance d, whose distance changes by a ≥ b ≥ c along the cell's edges, leaves on average the
     ramp ½ − d/a, taken at the two Gauss points of b and of c: exact where a ≥ b + c and no end of the ramp is near.
     """
     shape = (*cells.tolist(), voxels)
@@ -243,11 +243,8 @@ class Scene:
             return share
 
         outline = hulls(brain, points)
-        present = set(self.solids)
-        for group in ORDER:
-            for name in (n for n in group if n in present):
-                distance = outline.stem if name == "brain-stem" else brain.solids[name].distance(points)
-                yield INDEX[name], take(distance)
+        for name, distance in self.deep(points):
+            yield INDEX[name], take(distance)
         right = share_of(-x)
         if outline.cerebellum.min() < width:
             depth = cerebellar_depth(brain, points, outline.cerebellum)
@@ -261,6 +258,11 @@ class Scene:
             for name, distance in head_layers(brain, points, outline, self.head):
                 yield INDEX[name], take(distance)
             yield 0, rest
+
+    def deep(self, points: Points) -> Iterator[tuple[str, Any]]:
+        """The deep solids that the points may touch and the distances to them, front to back."""
+        for name in (n for group in ORDER for n in group if n in self.solids):
+            yield name, self.brain.solids[name].distance(points)
 
 
 def _sides(name: str, share: Any, right: Any) -> Iterator[tuple[int, Any]]:

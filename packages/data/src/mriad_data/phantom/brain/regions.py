@@ -1,7 +1,6 @@
 """What the brain phantom is made of: regions, their FreeSurfer numbers, tissues and SynthSeg's generation classes.
 
-Numbers and classes are those of SynthSeg's list of generation labels (Billot et al., MIDL 2020; `labels_classes_priors`).
-Its extra-cerebral values have no names there; which of ours they stand for was chosen by place and brightness.
+Numbers and classes are those of SynthSeg's list of generation labels (Billot et al., MIDL 2020). Its extra-cerebral values have no names there; which of ours they stand for was chosen by place and brightness.
 """
 
 from __future__ import annotations
