@@ -67,10 +67,10 @@ def distort(image: NDArray[np.float32], shift_voxels: NDArray[np.float32], axis:
     place = np.arange(n, dtype=F).reshape(-1, 1, 1) + shift
     np.clip(place, 0, n - 1, out=place)
     low = np.minimum(place.astype(np.int32), n - 2)
-    weight = place - low
+    weight = place - low.astype(F)
     below = np.take_along_axis(line, low, 0)
     out = below + weight * (np.take_along_axis(line, low + 1, 0) - below)
-    out *= 1 + np.gradient(shift, axis=0)
+    out *= F(1) + np.gradient(shift, axis=0)
     return np.ascontiguousarray(np.moveaxis(out, 0, axis))
 
 

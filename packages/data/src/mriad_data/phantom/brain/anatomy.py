@@ -51,9 +51,9 @@ DEEP: dict[str, Solid] = {
     "amygdala": Blob((23.5, -4.5, -19), (7.6, 7.4, 7.8), (0, 0, 0)),
     "hippocampus": Tube(
         ((23.5, -12, -20), (28.5, -19, -16), (31, -28, -9), (27, -38, -1), (19, -42, 6)),
-        (6.2, 6.2, 5.4, 4.4, 2.4),
+        (6.8, 6.7, 5.8, 4.7, 2.5),
     ),
-    "ventral_DC": Blob((11.0, -14.5, -6.4), (10.4, 14.0, 9.0), (-20, 8, 0)),
+    "ventral_DC": Blob((11.2, -14.5, -6.4), (10.9, 14.6, 9.6), (-20, 8, 0)),
 }
 """The right side; the left is its mirror image before anything is drawn."""
 MIDDLE: dict[str, Solid] = {
@@ -62,7 +62,7 @@ MIDDLE: dict[str, Solid] = {
     "CSF": Blob((0, -43, 0), (11.0, 8.5, 8.5), (20, 0, 0)),
     "brain-stem": Tube(
         ((0, -27, -8), (0, -27, -16), (0, -25.5, -27), (0, -31, -44), (0, -37, -64)),
-        (12.0, 11.0, 14.4, 8.0, 5.4),
+        (11.6, 10.6, 13.6, 7.6, 5.2),
         6.0,
     ),
 }
@@ -118,13 +118,13 @@ def draw_brain(seed: int, person: int) -> Brain:
     def normal(mean: float, sd: float) -> float:
         return float(mean + sd * np.clip(rng.standard_normal(), -2.2, 2.2))
 
-    whole = normal(0.985, 0.035)
-    scale = (whole * normal(1, 0.022), whole * normal(1, 0.022), whole * normal(1, 0.022))
-    warp = _waves(rng, WARP_WAVES, 95, 170, (WARP_WAVES, 3), 0.85)
+    whole = normal(0.985, 0.026)
+    scale = (whole * normal(1, 0.018), whole * normal(1, 0.018), whole * normal(1, 0.018))
+    warp = _waves(rng, WARP_WAVES, 95, 170, (WARP_WAVES, 3), 0.55)
     ventricles = float(np.exp(normal(0.05, 0.22)))
     solids: dict[str, Solid] = {}
     for name, solid in DEEP.items():
-        both = normal(1, 0.045)
+        both = normal(1, 0.03)
         watery = "ventricle" in name
         for side, sign in (("left", -1), ("right", 1)):
             size = both * normal(1, 0.02) * (ventricles * normal(1, 0.05) if watery else 1)
@@ -145,10 +145,10 @@ def draw_brain(seed: int, person: int) -> Brain:
         sulci=sulci,
         sulcal_number=float(np.linalg.norm(sulci.numbers, axis=1).mean()),
         depth=_waves(fold, 5, 45, 80, (5,), 0.35),
-        cortex_mm=normal(2.4, 0.12),
+        cortex_mm=normal(2.4, 0.1),
         sulcus_mm=normal(0.85, 0.15),
         sulcus_depth_mm=normal(18.5, 1.0),
-        folia_grey_mm=normal(3.0, 0.15),
+        folia_grey_mm=normal(3.4, 0.1),
         folia=(normal(13.0, 0.7), float(rng.uniform(0, np.pi))),
         dura_mm=normal(2.6, 0.5),
         parts={
@@ -179,7 +179,7 @@ def _vary(solid: Solid, sign: int, size: float, place: list[float], turn: list[f
         return replace(
             solid,
             centre=(sign * x + place[0], y + place[1], z + place[2]),
-            axes=tuple(size * a for a in solid.axes),
+            axes=(size * solid.axes[0], size * solid.axes[1], size * solid.axes[2]),
             turn_deg=(about_x + turn[0], sign * about_y + turn[1], sign * about_z + turn[2]),
         )
     points = np.array(solid.points) * [sign, 1, 1] + place
@@ -187,5 +187,7 @@ def _vary(solid: Solid, sign: int, size: float, place: list[float], turn: list[f
     # Ventricles widen, they do not lengthen; other tubes grow a little both ways.
     points = middle + (points - middle) * size**0.2
     return replace(
-        solid, points=tuple(tuple(map(float, p)) for p in points), radii=tuple(size * r for r in solid.radii)
+        solid,
+        points=tuple((float(px), float(py), float(pz)) for px, py, pz in points),
+        radii=tuple(size * r for r in solid.radii),
     )

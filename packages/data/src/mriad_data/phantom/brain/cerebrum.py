@@ -1,10 +1,10 @@
 """The cerebrum, its folded cortex, the cerebellum and the dura, as distances in mm (negative inside).
 
-The cortex is a shell of even thickness under a pial surface. That surface is the hull cut by sheets: the sulci, where
-a field of plane waves on the directions from the middle of each hemisphere crosses zero (random waves of one band
-wind as sulci do); the lateral fissure; and the fissure between the hemispheres above the corpus callosum. The distance
-to a sheet follows from n and |∇n| as for one wave; sheets end at a depth. The cerebellum's folia are planes through the
-left-right axis, fanned about its hilum.
+The cortex is a shell of even thickness under a pial surface. That surface is the hull cut by sheets: the sulci,
+where a field of plane waves on the directions from the middle of each hemisphere crosses zero (random waves of one
+band wind as sulci do); the lateral fissure; and the fissure between the hemispheres above the corpus callosum. The
+distance to a sheet follows from n and |∇n| as for one wave; sheets end at a depth, and leave a wall around the
+ventricles. The cerebellum's folia are planes through the left-right axis, fanned about its hilum.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 F = np.float32
 CORE_MM = F(42.0)  # where the sulcal waves have their nominal length
 CONE = F(0.72)  # 1: sulci run straight to the core; 0: they keep their distance
+WALL_MM = 6.0
 DEEPEST_MM = 32.0  # no sulcus and no cortex under one lies this deep
 FOLIA_CENTRE = (-46.0, -33.0)
 
@@ -39,7 +40,7 @@ class Hulls:
 BOXES: dict[str, Box] = {
     "temporal": ((-68, -66, -50), (68, 36, 8)),
     "cistern": ((-22, -40, -63), (22, 16, -13)),
-    "cerebellum": ((-58, -98, -64), (58, -30, -8)),
+    "cerebellum": ((-60, -98, -66), (60, -28, -6)),
     "brain-stem": ((-16, -50, -72), (16, -8, 8)),
 }
 """Where parts of the outline lie at most, in mm."""
@@ -77,7 +78,7 @@ def hulls(brain: Brain, points: Points) -> Hulls:
     cerebellum: Any = FAR
     if here("cerebellum"):
         c, d = F(part["cerebellum"]), F(part["vermis"])
-        half = superellipsoid(u - F(23), y + F(63), z + F(37), (29 * c, 27 * c, F(19.5) * c), 2.2)
+        half = superellipsoid(u - F(23), y + F(63), z + F(37), (31 * c, 28 * c, F(20.5) * c), 2.2)
         vermis = superellipsoid(u, y + F(60), z + F(31), (F(14), 22 * d, 20 * d))
         cerebellum = without(union(half, vermis, 8.0), stem + F(1), 3.0)
         # The tentorium parts cerebrum and cerebellum.
@@ -103,7 +104,7 @@ def field(waves: Waves, points: Any, amplitude_gradient: bool = False) -> tuple[
 
 
 def _sulci(brain: Brain, points: Points, depth: Any) -> Any:
-    """Depth under the outline and under the walls of the sulci."""
+    """Distance to the walls of the sulci in mm, positive outside them; `depth`: under the outline."""
     x, y, z = points
     u = np.abs(x)
     # Coordinates about the core of each hemisphere, drawn together so that sheets point inwards.
@@ -130,8 +131,18 @@ def _sulci(brain: Brain, points: Points, depth: Any) -> Any:
     end *= F(0.6) + F(0.4) * np.clip((u - F(4)) * F(1 / 14), 0, 1)
     end = np.maximum(end, F(3))
     mouth = F(brain.sulcus_mm) * (F(0.65) + F(0.35) * np.clip(1 - depth / end, 0, 1))
-    sulcus = np.sqrt(sheet * sheet + np.maximum(depth - end, 0) ** 2) - mouth
-    return union(depth, sulcus, 1.5)
+    return np.sqrt(sheet * sheet + np.maximum(depth - end, 0) ** 2) - mouth
+
+
+def _shield(brain: Brain, points: Points) -> Any:
+    """How far in mm points lie within the wall of white matter that folds leave around the ventricles; else < 0."""
+    low, high = points.min(1) - F(WALL_MM + 2), points.max(1) + F(WALL_MM + 2)
+    out: Any = F(-99)
+    for name, solid in brain.solids.items():
+        start, stop = solid.box
+        if name.endswith("lateral_ventricle") and (low < stop).all() and (high > start).all():
+            out = np.maximum(out, F(WALL_MM) - solid.distance(points))
+    return out
 
 
 def pial_depth(brain: Brain, points: Points, hull: Any) -> Any:
@@ -139,7 +150,6 @@ def pial_depth(brain: Brain, points: Points, hull: Any) -> Any:
     x, y, z = points
     u = np.abs(x)
     depth = -hull
-    pial = _sulci(brain, points, depth) if depth.min() < DEEPEST_MM else depth
     # The lateral fissure, down to the insula.
     rise = (z + F(5) + F(0.42) * y) * F(1 / 1.085)
     ends = np.maximum(F(36) - u, 0) ** 2 + np.maximum(y - F(19), 0) ** 2 + np.maximum(F(-46) - y, 0) ** 2
@@ -148,7 +158,8 @@ def pial_depth(brain: Brain, points: Points, hull: Any) -> Any:
     wobble = F(0.9) * np.sin(y * F(0.045) + F(brain.folia[1])) * np.clip((z - F(20)) * F(0.03), 0, 1)
     inner = ellipse(y + F(11), z - F(4), F(44), F(25))
     middle = np.sqrt((x - wobble) ** 2 + np.maximum(-inner, 0) ** 2) - F(0.8)
-    return np.minimum(pial, np.minimum(lateral, middle))
+    folds = lateral if depth.min() > DEEPEST_MM else np.minimum(lateral, _sulci(brain, points, depth))
+    return np.minimum(union(depth, np.maximum(folds, _shield(brain, points)), 1.5), middle)
 
 
 def cerebellar_depth(brain: Brain, points: Points, hull: Any) -> Any:

@@ -17,9 +17,9 @@ class PhantomBrain(Dataset):
     """A digital brain, different for each person, in up to five contrasts; no files.
 
     Each case has one channel "image" and the labels "hard" (FreeSurfer's number of the largest share of each voxel)
-    and "truth" (share of each voxel in each structure); 32 structures. Numbers hold the true volumes, `volume_mm3/
-    left_thalamus` and so on. With `contrasts: []` the cases are label maps without images, for a generator; with a head
-    they hold extra-cerebral values too, and all are structures of the label set. Person n has the same voxels
+    and "truth" (share of each voxel in each structure); 32 structures. Numbers hold the true volumes, such as
+    `volume_mm3/left_thalamus`. With `contrasts: []` the cases are label maps without images, for a generator; with a
+    head they hold extra-cerebral values too, and all are structures of the label set. Person n has the same voxels
     whatever the number of persons.
     """
 

@@ -33,8 +33,8 @@ F = np.float32
 BLOCK_MM = 24.0
 BLOCK_VOXELS = 12
 """Edge of a block of voxels: the larger of the two."""
-CELL_MM = 0.55
-"""Edge of a cell at most; a voxel has at least two along each axis."""
+CELL_MM = 0.75
+"""Edge of a cell at most; a voxel has two to six along each axis."""
 MARGIN = 1.6
 """Width of the band around a boundary, in voxel edges, in which voxels are divided."""
 LEAF_POINTS = 60_000
@@ -81,7 +81,7 @@ def mix(grid: Grid, brain: Brain, head: bool, cell_mm: float = CELL_MM) -> Mixtu
     """The mixture of every voxel of a grid given in the person's frame (any orientation and spacing)."""
     whole = np.zeros(grid.shape, np.uint8)
     spacing = np.array(grid.spacing)
-    coarse = np.maximum(np.ceil(spacing / cell_mm - 1e-6).astype(int), 2)
+    coarse = np.clip(np.ceil(spacing / cell_mm - 1e-6).astype(int), 2, 6)
     steps = grid.matrix[:3, :3]
     band = F(MARGIN * np.sqrt((spacing**2).mean()))
     parts: list[tuple[Any, Any, Any]] = []

@@ -8,8 +8,8 @@ Tissue values are for 3 T. Sources, by key:
 - thalamus, caudate, putamen, pallidum: T1 between white and cortex in the order of Gelman et al., Magn Reson Med 2001
   ("Interregional variation of longitudinal relaxation rates in human brain at 3.0 T": relaxation is faster where
   there is more iron and myelin: pallidum, thalamus, putamen, caudate, cortex); T2 and T2* shorter with iron. The
-  figures themselves are set by hand, as are those of the brain stem, the cerebellum and the hippocampus, and all proton
-  densities (white .69, grey .82: ratios as in Tofts, Quantitative MRI of the Brain, 2003).
+  figures themselves are set by hand, as are those of the brain stem, the cerebellum and the hippocampus, and all
+  proton densities (white .69, grey .82: ratios as in Tofts, Quantitative MRI of the Brain, 2003).
 - muscle, fat, marrow, bone: those of the spine phantom. The eye is set like free water.
 
 They are quoted as commonly cited and were not read at the source for this file: check them before a claim rests on
@@ -127,7 +127,7 @@ class BrainSequences(Config):
         tr_s=9.0,
         te_s=(0.090,),
         ti_s=2.43,
-        snr=16,
+        snr=22,
         point_spread=(0.5, 0.5, 0.5),
         distortion_mm=0.5,
         texture_mix=(-0.8, 0.6),

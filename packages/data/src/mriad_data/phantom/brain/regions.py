@@ -1,6 +1,7 @@
 """What the brain phantom is made of: regions, their FreeSurfer numbers, tissues and SynthSeg's generation classes.
 
-Numbers and classes are those of SynthSeg's list of generation labels (Billot et al., MIDL 2020). Its extra-cerebral values have no names there; which of ours they stand for was chosen by place and brightness.
+Numbers and classes are those of SynthSeg's list of generation labels (Billot et al., MIDL 2020). Its
+extra-cerebral values have no names there; which of ours they stand for was chosen by place and brightness.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ _HEAD = (
 def _sided(side: str) -> tuple[Region, ...]:
     right = side == "right"
     return tuple(
-        Region(f"{side}_{name}", row[right], side, row[2 + right], row[4], row[5])
-        for name, row in _SIDES.items()
+        Region(f"{side}_{name}", values[right], side, classes[right], contrast, tissue)
+        for name, (*values, first, second, contrast, tissue) in _SIDES.items()
+        for classes in [(first, second)]
     )
 
 

@@ -76,7 +76,7 @@ class Blob:
         local = self._frame @ points
         local -= (self._frame @ np.array(self.centre, F))[:, None]
         a, b, c = (F(axis) for axis in self.axes)
-        return superellipsoid(*local, (a, b, c))
+        return superellipsoid(local[0], local[1], local[2], (a, b, c))
 
     @cached_property
     def _frame(self) -> NDArray[np.float32]:

@@ -1,8 +1,9 @@
 """True volumes of a person's structures, by counting points in the solids themselves.
 
 Each point stands for a cube; only cubes that a boundary may cross are divided. Deep structures are counted at points
-0.25 mm apart (8³ in a voxel of 2 mm), the large folded surfaces at points 0.5 mm apart, where a million boundary points
-average out. Against counts with half these distances all volumes agree within 1e-3 (`tests/phantom/test_brain_volumes.py`).
+0.25 mm apart (8³ in a voxel of 2 mm), the large folded surfaces at points 0.5 mm apart, where a million boundary
+points average out. Against counts with half these distances all volumes agree within 1e-3
+(`tests/phantom/test_brain_volumes.py`).
 About 8 s a person; remembered by the process.
 """
 
