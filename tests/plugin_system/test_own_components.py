@@ -147,6 +147,10 @@ CONFIGS: dict[str, dict[str, list[Fields]]] = {
         **{f"data.{name}": [] for name in COLLECTIONS},
         "data.without": [],
         "data.phantom_spine": [PHANTOM],
+        "data.phantom_brain": [
+            {"persons": 1, "size_mm": (80, 96, 64), "spacing_mm": 8, "contrasts": c, "volumes": False}
+            for c in (("T1w", "FLAIR"), ())
+        ],
         "data.map_labels": [
             {"dataset": {"type": "data.phantom_spine", **PHANTOM}, "ontology": {"canal": 9, "cord": 7}}
         ],

@@ -47,7 +47,7 @@ class PhantomBrain(Dataset):
     rescans: int = Field(0, ge=0, le=99, description="Further sessions: same anatomy, new pose and noise.")
     volumes: bool = Field(
         True,
-        description="Count the true volumes when the index is built, about 8 s a person; else no numbers.",
+        description="Count the true volumes when the index is built, about 12 s a person; else no numbers.",
     )
 
     @field_validator("contrasts")

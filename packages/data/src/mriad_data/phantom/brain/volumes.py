@@ -1,10 +1,9 @@
 """True volumes of a person's structures, by counting points in the solids themselves.
 
-Each point stands for a cube; only cubes that a boundary may cross are divided. Deep structures are counted at points
-0.25 mm apart (8³ in a voxel of 2 mm), the large folded surfaces at points 0.5 mm apart, where a million boundary
-points average out. Against counts with half these distances all volumes agree within 1e-3
-(`tests/phantom/test_brain_volumes.py`).
-About 8 s a person; remembered by the process.
+Each point stands for a cube; only cubes that a boundary may cross are divided. Points lie 0.125 mm apart in deep
+structures (8³ in a voxel of 1 mm), 0.25 mm in the cerebellum, and 0.5 mm in the large folded surfaces, where a
+million boundary points average out. Against counts with half these distances all volumes agree within 1e-3
+(`tests/phantom/test_brain_mixture.py`). Some 12 s a person; remembered by the process.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mriad_data.phantom.brain.anatomy import draw_brain
+from mriad_data.phantom.brain.cerebrum import hulls
 from mriad_data.phantom.brain.mixture import MARGIN, Scene, ramp_share
 from mriad_data.phantom.brain.regions import BRAIN, INDEX, REGIONS
 from mriad_data.phantom.brain.warp import to_template
@@ -57,8 +57,13 @@ def true_volumes(seed: int, person: int, finer: int = 0) -> dict[str, Known]:
         scene = Scene.of(brain, points, COARSE_MM, head=False)
         if scene is None:
             continue
-        label = _count(brain, scene, cells, COARSE_MM, 2 + finer, volumes)
-        _count_deep(brain, scene, cells, COARSE_MM, 3 + finer, deep)
+        # The leaves of the cerebellum are thin: one division more where it lies.
+        leaves = np.broadcast_to(hulls(brain, points).cerebellum < F(1.5 * COARSE_MM), points.shape[1:])
+        label = np.zeros(points.shape[1], np.uint8)
+        for part, levels in ((~leaves, 2), (leaves, 3)):
+            if part.any():
+                label[part] = _count(brain, scene, cells[:, part], COARSE_MM, levels + finer, volumes)
+        _count_deep(brain, scene, cells, COARSE_MM, 4 + finer, deep)
         for region in np.unique(label):
             reach = DIRECTIONS @ cells[:, label == region]
             where = reach.argmax(1)
