@@ -193,3 +193,24 @@ def test_true_volumes_are_exact():
         assert mixture.volumes_voxels[INDEX[region.name]] == pytest.approx(
             known[region.name].volume_mm3, rel=0.02
         )
+
+
+def test_what_a_point_is_does_not_depend_on_its_neighbours():
+    """Solids that are far from a block are left out; that must change nothing."""
+    brain = draw_brain(0, 2)
+    rng = np.random.default_rng(4)
+    centres = rng.uniform((-75, -115, -75), (75, 80, 90), (250, 3))
+
+    def regions(places):
+        points, _ = to_template(brain, places.T.astype(F))
+        out = np.zeros(len(places), int)
+        scene = Scene.of(brain, points, 0.0, head=False)
+        if scene is None:
+            return out
+        for region, share in scene.shares(points, ramp_share(1e-4), 1e-4):
+            out[share > 0.5] = region
+        return out
+
+    together = regions(centres)
+    assert len(np.unique(together)) > 8
+    assert np.array_equal(together, np.concatenate([regions(c[None]) for c in centres]))

@@ -44,7 +44,7 @@ BOXES: dict[str, Box] = {
     "brain-stem": ((-16, -50, -72), (16, -8, 8)),
 }
 """Where parts of the outline lie at most, in mm."""
-NEAR_MM = {"temporal": 8.0, "cistern": 32.0, "cerebellum": 34.0, "brain-stem": 34.0}
+NEAR_MM = {"temporal": 34.0, "cistern": 32.0, "cerebellum": 34.0, "brain-stem": 34.0}
 """A part further from all points than this changes nothing there: what is cut away counts as deep as sulci reach."""
 FAR = F(99)
 

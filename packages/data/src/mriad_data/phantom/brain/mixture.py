@@ -208,8 +208,8 @@ class Scene:
     def of(cls, brain: Brain, points: Points, margin: float, head: bool) -> Scene | None:
         """None where there is nothing but air."""
         low, high = points.min(1), points.max(1)
-        reach = 130 if head else 95
-        centre = np.array([0, -18, -10 if head else 8])
+        reach = 120  # no dura lies further from here
+        centre = np.array([0, -18, 8])
         if not head and np.linalg.norm(np.clip(centre, low, high) - centre) > reach + margin:
             return None
         return cls(brain, tuple(brain.solids), head).near(points, margin)
