@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -170,8 +171,12 @@ def test_submitted_killed_submitted_again(cluster: Cluster, tmp_path: Path) -> N
 
     cluster.call(*submit, "--no-wait", "--submission-id", "first", "--", *ablate)
 
+    asked = [time.monotonic()]
+
     def there() -> bool:
-        assert "failed" not in (said := status(cluster, "first")), said
+        if time.monotonic() > asked[0] + 20:  # asking takes seconds, in which the middle could pass by unseen
+            assert "failed" not in (said := status(cluster, "first")), said
+            asked[0] = time.monotonic()
         return processes.midway(runs, least=1, most=3) and bool(processes.trainers(runs))
 
     processes.wait_until(there, PATIENCE_S, "the middle of the ablation")

@@ -69,10 +69,14 @@ class Server:
             self._process = None
 
 
-def train(tmp_path: Path, server: Server, name: str, steps: int, *more: str) -> tuple[int, RunRecord]:
+def train(
+    tmp_path: Path, server: Server, name: str, steps: int, *more: str, pause: float = 0
+) -> tuple[int, RunRecord]:
+    """Train with every batch `pause` seconds late."""
     path = tmp_path / f"{name}.yaml"
     budget = {"steps": steps, "validate_every": 20, "checkpoint_every": 20}
-    path.write_text(yaml.safe_dump(setup.raw("mean_teacher", budget=budget, name=name)))
+    augment = [{"type": "shapes.pause", "seconds": pause}] if pause else []
+    path.write_text(yaml.safe_dump(setup.raw("mean_teacher", budget=budget, name=name, augment=augment)))
     runs = tmp_path / "runs"
     with pytest.raises(SystemExit) as caught:
         main(["train", str(path), "--runs", str(runs), "--tracking", server.uri, *more])
@@ -136,7 +140,8 @@ def test_a_server_that_goes_away_and_comes_back(tmp_path: Path, capsys: pytest.C
 
         watcher = threading.Thread(target=kill_in_mid_run)
         watcher.start()
-        code, cut = train(tmp_path, server, "cut", 160)
+        # Some seconds long: a sender that starts slowly still sends in mid-run.
+        code, cut = train(tmp_path, server, "cut", 160, pause=0.03)
         watcher.join()
         said = capsys.readouterr()
         assert code == 0  # tracking takes no run down
