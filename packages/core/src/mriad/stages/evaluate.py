@@ -54,6 +54,7 @@ class EvaluateStage(Stage):
             predictor=str(context.inputs[self.with_].folder),
             side=self.cases,
             labels=labels_folder(context),
+            store=str(folder.parent.parent / "store"),
         )
         resources = context.experiment.resources
         if resources.gpus:
@@ -95,6 +96,7 @@ class EvaluateImportedStage(Stage):
 
     def run(self, context: StageContext) -> Artefact:
         """Measure every case of the side, in this process."""
+        folder = context.folder.absolute()
         payload = EvaluatePayload(
             experiment=context.experiment.model_dump(mode="json"),
             fold=context.fold,
@@ -102,8 +104,8 @@ class EvaluateImportedStage(Stage):
             side=self.cases,
             labels=labels_folder(context),
             imported=True,
+            store=str(folder.parent.parent / "store"),
         )
-        folder = context.folder.absolute()
         summary = evaluate_cases(payload, folder, "cpu", context.reporter.message)
         return Artefact("table", folder, context.fingerprint, summary)
 
@@ -119,6 +121,8 @@ class EvaluatePayload:
     side: str
     labels: str = ""
     imported: bool = False
+    store: str = ""
+    """Folder of the store; empty: none."""
 
 
 def evaluate_worker(context: WorkerContext[EvaluatePayload]) -> dict[str, Any]:
@@ -136,6 +140,7 @@ def evaluate_cases(payload: EvaluatePayload, folder: Path, device: str, message:
     from mriad.evaluation import read_rows, write_rows, write_table
     from mriad.experiment.model import Experiment
     from mriad.flow import gather_cases
+    from mriad.generated import kept
     from mriad.inference.load import load_predictor
     from mriad.person_rows import person_rows, with_needed
 
@@ -151,6 +156,9 @@ def evaluate_cases(payload: EvaluatePayload, folder: Path, device: str, message:
             where={f"{payload.side} cases": len(cases.split[payload.side])},
             remedy="set evaluate.reference to a label that they have",
         )
+    if payload.store:
+        store = experiment.data.store.build(Path(payload.store))
+        wanted = [kept(case, store) for case in wanted]
     metrics = with_needed(experiment.evaluate.metrics)
     whole = cases.index.label_set if experiment.data.structures else None
     predictors: dict[str, Any] = {}  # by domain, which domain-specific networks need to know

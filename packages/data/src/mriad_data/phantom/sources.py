@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mriad.identity import fingerprint
 from mriad.vocabulary import Case, Label
@@ -29,6 +29,9 @@ class SpineSource:
     contrast: str
     thing: Thing
     session: Session = BASELINE
+
+    generated: ClassVar[bool] = True
+    """Costly to make: evaluation keeps the voxels in the store (`mriad.generated`)."""
 
     @property
     def fingerprint(self) -> str:
