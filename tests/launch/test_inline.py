@@ -151,7 +151,7 @@ def test_an_unknown_launcher(tmp_path: Path) -> None:
         make_launcher("slurm", runs_root(tmp_path))  # type: ignore[arg-type]
 
 
-def _until(condition, seconds: float = 20) -> bool:
+def _until(condition, seconds: float = 120) -> bool:
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

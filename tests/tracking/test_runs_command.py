@@ -200,7 +200,7 @@ def test_ui_serves_on_loopback_and_leaves_nothing(root: RunsRoot, number: signal
     with direct.open(f"{url}/health") as answer:
         assert answer.status == 200
     ui.send_signal(number)
-    out, _ = ui.communicate(timeout=30)
+    out, _ = ui.communicate(timeout=120)
     assert out.endswith("ended\n")
     assert ui.returncode == 0
     with pytest.raises(OSError, match="refused"):

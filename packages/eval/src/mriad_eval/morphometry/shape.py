@@ -69,17 +69,21 @@ def solidity_of(region: NDArray[np.bool_]) -> float:
     The hull is that of the middles of the pixels' edges; a pixel belongs to it if its centre does. In-plane spacing
     does not matter.
     """
-    pixels = np.argwhere(region).astype(np.float64)
-    if len(pixels) == 0:
+    rows = np.flatnonzero(region.any(1))
+    if len(rows) == 0:
         return float("nan")
-    edges = np.concatenate([pixels + step for step in ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))])
+    kept = region[rows]
+    first, last = kept.argmax(1), kept.shape[1] - 1 - kept[:, ::-1].argmax(1)
+    # The hull of all pixels is that of the first and the last pixel of each row.
+    ends = np.concatenate([np.stack([rows, first], 1), np.stack([rows, last], 1)]).astype(np.float64)
+    edges = np.concatenate([ends + step for step in ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))])
     try:
         hull = ConvexHull(edges)
     except QhullError:
         return float("nan")
-    low, high = pixels.min(0), pixels.max(0)
+    low, high = ends.min(0), ends.max(0)
     box = np.stack(
         np.meshgrid(*(np.arange(a, b + 1) for a, b in zip(low, high, strict=True)), indexing="ij"), -1
     )
     inside = (box.reshape(-1, 2) @ hull.equations[:, :2].T + hull.equations[:, 2] <= 1e-9).all(1)
-    return len(pixels) / int(inside.sum())
+    return int(region.sum()) / int(inside.sum())
