@@ -165,6 +165,17 @@ class TestWhatIsShared:
         if one != two:
             assert not set(found[0].values()) & set(found[1].values())
 
+    def test_a_stage_without_seed_is_one_for_all_seeds(self, make, monkeypatch):
+        def found():
+            return [
+                prints(make(stages=STAGES, seed=seed, fold=fold)) for seed, fold in ((0, 0), (1, 0), (0, 1))
+            ]
+
+        monkeypatch.setattr(Stage.resolve("toy.make").__class__, "seeded", False)
+        first, seed, fold = found()
+        assert first["make"] == seed["make"] != fold["make"]
+        assert first["train"] != seed["train"]
+
     @quick
     @given(ids=st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=5, unique=True))
     def test_every_training_id_counts(self, make, ids):

@@ -363,6 +363,8 @@ class Stage(Component):
     reads_unlearned: ClassVar[bool] = False
     """Whether the result also holds something of cases that neither train nor validate (labels that are tested
     against), so that their voxels count for the fingerprint."""
+    seeded: ClassVar[bool] = True
+    """Whether the result depends on the seed. One that does not is made once for all seeds of an ablation."""
     accepts: ClassVar[Mapping[str, tuple[ArtefactKind, ...]]] = {
         "with_": ("predictor",),
         "data": ("dataset",),

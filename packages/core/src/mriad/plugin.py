@@ -16,9 +16,10 @@ MRIAD_API = 1
 def mriad_register_components(register: RegisterComponent) -> None:
     """Offer the generic stages."""
     from mriad.stages.ensemble import Ensemble
-    from mriad.stages.evaluate import EvaluateImportedStage, EvaluateStage
+    from mriad.stages.evaluate import EvaluateImportedStage, EvaluateLabelStage, EvaluateStage
     from mriad.stages.pseudo_label import PseudoLabel
     from mriad.stages.train import TrainStage
 
-    for component in (TrainStage, EvaluateStage, EvaluateImportedStage, Ensemble, PseudoLabel):
+    stages = (TrainStage, EvaluateStage, EvaluateImportedStage, EvaluateLabelStage, Ensemble, PseudoLabel)
+    for component in stages:
         register(component)

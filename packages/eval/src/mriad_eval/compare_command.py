@@ -73,6 +73,7 @@ def compare(
     from rich.console import Console
 
     from mriad_eval.comparison.asked import known_question
+    from mriad_eval.comparison.composites import with_composites
     from mriad_eval.comparison.run_folders import read_table
     from mriad_eval.comparison.study import Question
     from mriad_eval.comparison.study import compare as compare_table
@@ -92,6 +93,7 @@ def compare(
     question = replace(
         known or Question(primary=first), **{key: value for key, value in changes.items() if value}
     )
+    table = with_composites(table, question.composites)
     result = compare_table(table, question)
     folder = out or root.path / "comparisons" / _mark(given, question)
     _write(result, folder)

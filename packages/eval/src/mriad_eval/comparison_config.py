@@ -33,6 +33,10 @@ class CompareVariants(Comparison):
         default_factory=list, description="Exploratory metrics; default: all that are measured."
     )
     against: str = Field("", description='Labels measured against, such as "truth", where there are several.')
+    composites: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="Name → contrast → variant: each contrast's cases from a model of its own, as one more variant.",
+    )
     unit: Literal["person"] = Field(
         "person", description="What n counts: never images, slices, folds or seeds."
     )
@@ -76,16 +80,32 @@ class CompareVariants(Comparison):
         return tuple(dict.fromkeys(n.partition("/")[0] for n in (self.primary, *self.metrics) if n))
 
     def check(self, variants: Sequence[str]) -> None:
-        """Refuse a reference that is no variant, and an ablation with nothing to compare.
+        """Refuse a reference that is no variant, composites of none, and an ablation with nothing to compare.
 
         Raises:
             ExperimentError: so.
             DataError: the table of reported figures cannot be read.
         """
-        if self.reference and self.reference not in variants:
+        for name, of in self.composites.items():
+            strange = [variant for variant in of.values() if variant not in variants]
+            if name in variants or strange or not of:
+                raise ExperimentError(
+                    "a composite has the name of a variant"
+                    if name in variants
+                    else "a composite is made of variants",
+                    where={
+                        f"compare.composites.{name}": ", ".join(strange) or name,
+                        "variants": ", ".join(variants),
+                    },
+                    remedy="give it a name of its own, and a variant of this ablation for each contrast",
+                )
+        if self.reference and self.reference not in (*variants, *self.composites):
             raise ExperimentError(
                 "the reference is no variant",
-                where={"compare.reference": self.reference, "variants": ", ".join(variants)},
+                where={
+                    "compare.reference": self.reference,
+                    "variants": ", ".join((*variants, *self.composites)),
+                },
                 remedy="name one of them, with its values where a grid multiplies it",
             )
         if self.reported is not None:

@@ -14,8 +14,9 @@ MRIAD_API = 1
 
 @hookimpl
 def mriad_register_components(register: RegisterComponent) -> None:
-    """Metrics and figures."""
+    """Metrics, figures, the comparison and the controls of area."""
     from mriad_eval import (
+        area_stage,
         comparison_config,
         csa_metrics,
         metrics,
@@ -63,6 +64,7 @@ def mriad_register_components(register: RegisterComponent) -> None:
     register(csa_metrics.CsaStd)
     register(csa_metrics.CsaLiteralSct)
     register(comparison_config.CompareVariants)
+    register(area_stage.AreaControl)
     register(trial_figures.Curves)
     register(trial_figures.Overlays)
     register(trial_figures.QualityControl)

@@ -50,6 +50,7 @@ def report(
     from rich.console import Console
 
     from mriad_eval.comparison.asked import known_question
+    from mriad_eval.comparison.composites import with_composites
     from mriad_eval.comparison.run_folders import read_table
     from mriad_eval.comparison.study import compare
     from mriad_eval.report_page import write_report
@@ -65,6 +66,7 @@ def report(
             remedy="let a trial finish, or resume it: mriad resume RUN",
         )
     asked = _question(known_question(given, root), primary, reference, against, first_metric(table))
+    table = with_composites(table, asked.composites)
     result = compare(table, asked) if len(table.variants) > 1 else None
     lines = told(result) if result is not None else []
     name = _name(given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mriad_eval.comparison.composites import with_composites
 from mriad_eval.comparison.render import write_files
 from mriad_eval.comparison.reported import read_reported
 from mriad_eval.comparison.run_folders import table_of_study
@@ -36,7 +37,9 @@ def conclude(asked: CompareVariants, study: Study, folder: Path) -> list[str]:
             that no case has; see `comparison.study.compare`. StorageError: the place is full or cannot be written.
     """
     table = table_of_study(study)
-    result = compare(table, question_of(asked, table))
+    question = question_of(asked, table)
+    table = with_composites(table, question.composites)
+    result = compare(table, question)
     for old in (*folder.glob("*.png"), *folder.glob("*.svg")):
         old.unlink()
     write_files(result, folder)
@@ -59,6 +62,7 @@ def question_of(asked: CompareVariants, table: TrialTable) -> Question:
         alpha=asked.alpha,
         tests=tuple(name for name in asked.tests if not name.startswith("wilcoxon")),
         reported=() if asked.reported is None else read_reported(asked.reported),
+        composites=asked.composites,
     )
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from mriad.errors import DataError
 from mriad.interfaces import Stage
 from mriad.stages.artefact import Artefact
-from mriad.stages.imported import ImportedPredictions
+from mriad.stages.imported import ImportedPredictions, LabelPredictions
 from mriad.stages.train import index_of, labels_folder
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class EvaluateStage(Stage):
     makes: ClassVar[ArtefactKind] = "table"
     accepts: ClassVar[Mapping[str, tuple[ArtefactKind, ...]]] = {"with_": ("predictor",)}
     with_: str = Field(alias="with", description="Stage whose predictor is measured.")
-    cases: Literal["test", "validation"] = Field("test", description="Which side of the split.")
+    cases: Literal["test", "validation", "train"] = Field("test", description="Which side of the split.")
 
     references: ClassVar[tuple[str, ...]] = ("after", "with_")
 
@@ -110,6 +110,40 @@ class EvaluateImportedStage(Stage):
         return Artefact("table", folder, context.fingerprint, summary)
 
 
+class EvaluateLabelStage(Stage):
+    """Measures one of the cases' own labels as if it were a prediction: the best that learning it can reach.
+
+    Where the label is not annotated it stands as it is stored, background for most; choose a reference that is
+    annotated no further.
+    """
+
+    type: Literal["core.evaluate_label"] = "core.evaluate_label"
+    makes: ClassVar[ArtefactKind] = "table"
+    seeded: ClassVar[bool] = False
+    references: ClassVar[tuple[str, ...]] = ("after",)
+    label: str = Field(description="Name of the label: soft, hard, or what a stage named.")
+    cases: Literal["test", "validation", "train"] = Field("test", description="Which side of the split.")
+
+    def sections(self) -> tuple[str, ...]:
+        """As of `core.evaluate_imported`."""
+        return ("evaluate", "data.labels", "data.domains", "data.channels", "data.structures")
+
+    def run(self, context: StageContext) -> Artefact:
+        """Measure every case of the side, in this process."""
+        folder = context.folder.absolute()
+        payload = EvaluatePayload(
+            experiment=context.experiment.model_dump(mode="json"),
+            fold=context.fold,
+            predictor="",
+            side=self.cases,
+            labels=labels_folder(context),
+            scored_label=self.label,
+            store=str(folder.parent.parent / "store"),
+        )
+        summary = evaluate_cases(payload, folder, "cpu", context.reporter.message)
+        return Artefact("table", folder, context.fingerprint, summary)
+
+
 @dataclass(frozen=True)
 class EvaluatePayload:
     """Plain values, so that it travels to any process."""
@@ -121,6 +155,8 @@ class EvaluatePayload:
     side: str
     labels: str = ""
     imported: bool = False
+    scored_label: str = ""
+    """Name of the label that stands for a prediction; empty: none does."""
     store: str = ""
     """Folder of the store; empty: none."""
 
@@ -162,9 +198,15 @@ def evaluate_cases(payload: EvaluatePayload, folder: Path, device: str, message:
     metrics = with_needed(experiment.evaluate.metrics)
     whole = cases.index.label_set if experiment.data.structures else None
     predictors: dict[str, Any] = {}  # by domain, which domain-specific networks need to know
-    if payload.imported:
+    if payload.imported or payload.scored_label:
+        given: ImportedPredictions | LabelPredictions
         for domain in {case.domain for case in wanted}:
-            given = ImportedPredictions(Path(payload.predictor), cases.task.label_set(domain))
+            label_set = cases.task.label_set(domain)
+            given = (
+                LabelPredictions(payload.scored_label, label_set)
+                if payload.scored_label
+                else ImportedPredictions(Path(payload.predictor), label_set)
+            )
             predictors[domain] = given
         given.require(wanted)
     parts = folder / "rows"
@@ -201,7 +243,7 @@ def measure_case(
     from mriad.preparation import load_sample
 
     sample = load_sample(case, (), name, case.labels[name].kind, predictor.label_set, whole)
-    if isinstance(predictor, ImportedPredictions):
+    if isinstance(predictor, (ImportedPredictions, LabelPredictions)):
         found = predictor.of(case)
     else:
         found = predictor({channel: case.channels[channel].read() for channel in predictor.channels})

@@ -93,8 +93,8 @@ def fingerprints(graph: Graph, identify: Callable[[Experiment], DataIdentity] = 
     """Return the SHA-256 of each node, by name.
 
     It covers the stage's type, version and fields, the sections of the experiment that it declares (its
-    own overrides merged in), the fingerprints of all that it refers to, data, split, seed and fold. Names
-    of stages are no part of it, so that a stage that two experiments share has one fingerprint in both.
+    own overrides merged in), the fingerprints of all that it refers to, data, split, seed (unless the
+    stage says that it uses none) and fold. Names of stages are no part of it, so that a stage that two experiments share has one fingerprint in both.
 
     Args:
         graph: of one experiment, fold and seed.
@@ -133,8 +133,8 @@ def node_fingerprint(node: Node, identity: DataIdentity, upstream: Mapping[str, 
             "validation": list(identity.validation),
             "test": identity.test if node.kind == "table" else "",
             **({"unlearned": identity.unlearned} if node.stage.reads_unlearned else {}),
-            "split_seed": experiment.seed,
-            "seed": node.seed,
+            "split_seed": experiment.seed if node.stage.seeded else 0,
+            "seed": node.seed if node.stage.seeded else 0,
             "fold": experiment.fold,
             "inner": list(node.inner or ()),
         }

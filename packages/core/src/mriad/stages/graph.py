@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mriad.stages.artefact import ArtefactKind
 
 EVALUATE = "core.evaluate"
-_MEASURE = (EVALUATE, "core.evaluate_imported")
+_MEASURE = (EVALUATE, "core.evaluate_imported", "core.evaluate_label")
 _SECTION_KINDS: Mapping[str, tuple[ArtefactKind, ...]] = {"data.labels.from": ("dataset",)}
 SELECTORS = ("all", "labelled", "unlabelled")
 """Words that `cases` takes besides domains, contrasts and stages."""

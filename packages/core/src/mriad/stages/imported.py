@@ -1,4 +1,4 @@
-"""Predictions that another program made, as files in a folder: read, checked, never resampled in silence."""
+"""Predictions that no network of ours makes: files of another program, or one of the cases' own labels."""
 
 from __future__ import annotations
 
@@ -85,4 +85,48 @@ class ImportedPredictions:
                 where={"case": case.id, "file": path, "maps": stacked.shape[0], "structures": structures},
                 remedy=f"write label values, or {structures} probability maps in the order of the label set",
             )
+        return CasePrediction(np.ascontiguousarray(maps, dtype=np.float32), volume.grid, self.label_set)
+
+
+@dataclass(frozen=True)
+class LabelPredictions:
+    """A label of the cases, scored as if it were a prediction: what a network that learnt it perfectly would get."""
+
+    name: str
+    label_set: LabelSet
+
+    def require(self, cases: Sequence[Case]) -> None:
+        """Refuse cases without the label.
+
+        Raises:
+            DataError: some have none; all are counted, some are named.
+        """
+        missing = [case.id for case in cases if self.name not in case.labels]
+        if missing:
+            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+            raise DataError(
+                f"{len(missing)} of {len(cases)} cases have no label '{self.name}' to score",
+                where={
+                    "missing": ", ".join(missing[:_SHOWN]) + more,
+                    f"labels of {missing[0]}": ", ".join(next(c for c in cases if c.id == missing[0]).labels)
+                    or "none",
+                },
+                remedy="name one of its labels, or put the stage that makes it before (data.labels.from)",
+            )
+
+    def of(self, case: Case) -> CasePrediction:
+        """The label as probabilities: soft values as they are, label values as zeros and ones.
+
+        Raises:
+            DataError: it cannot be read, or its values do not fit the label set.
+        """
+        import numpy as np
+
+        from mriad.encoding import encode_label
+        from mriad.inference.prediction import CasePrediction
+
+        self.require([case])
+        label = case.labels[self.name]
+        volume = label.source.read()
+        maps, _ = encode_label(volume.data, label.kind, "soft", self.label_set, None, label.source.location)
         return CasePrediction(np.ascontiguousarray(maps, dtype=np.float32), volume.grid, self.label_set)

@@ -12,7 +12,7 @@ from mriad.evaluation import read_rows
 from mriad.launch.files import read_json
 from mriad.tracking.record import CASES, RUN
 
-from mriad_eval.comparison.spread import declared
+from mriad_eval.comparison.spread import declared, resolved
 from mriad_eval.comparison.trials import Status, Trial, TrialTable
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def read_table(arguments: Sequence[str], root: RunsRoot) -> TrialTable:
             records.append(record)
             trials.append(_trial(record, name))
     data, evidence = _data_of(records)
-    return TrialTable(tuple(_apart(trials)), data, evidence, _voxels(records), *declared(_metrics(records)))
+    return _table(_apart(trials), data, evidence, records)
 
 
 def table_of_study(study: Study) -> TrialTable:
@@ -86,7 +86,14 @@ def table_of_study(study: Study) -> TrialTable:
     data, evidence = _data_of(records)
     if study.generated:
         data, evidence = "phantom", "E2"
-    return TrialTable(tuple(trials), data, evidence, _voxels(records), *declared(_metrics(records)))
+    return _table(trials, data, evidence, records)
+
+
+def _table(trials: Sequence[Trial], data: str, evidence: str, records: Sequence[_Record]) -> TrialTable:
+    metrics = list(_metrics(records))
+    return TrialTable(
+        tuple(trials), data, evidence, _voxels(records), *declared(metrics), tuple(resolved(metrics))
+    )
 
 
 def _split(argument: str) -> tuple[str, str]:

@@ -69,14 +69,24 @@ def declared(configs: Iterable[object]) -> tuple[dict[str, tuple[str, str]], tup
     found: dict[str, tuple[str, str]] = {}
     unknown: dict[str, None] = {}
     for config in configs:
-        try:
-            metric = Metric.resolve(config)
-        except (PluginError, ValidationError, PydanticCustomError):  # not installed, or another version of it
+        metric = _resolved(config)
+        if metric is None:
             unknown[str(config.get("type", "")) if isinstance(config, dict) else str(config)] = None
-            continue
-        if (pair := metric.constant_wins()) is not None:
+        elif (pair := metric.constant_wins()) is not None:
             found[metric.key()] = pair
     return found, tuple(unknown)
+
+
+def resolved(configs: Iterable[object]) -> list[Metric]:
+    """The metrics of configs, without those whose plugin cannot be asked (`declared` names them)."""
+    return [metric for config in configs if (metric := _resolved(config)) is not None]
+
+
+def _resolved(config: object) -> Metric | None:
+    try:
+        return Metric.resolve(config)
+    except (PluginError, ValidationError, PydanticCustomError):  # not installed, or another version of it
+        return None
 
 
 def spread_of(metric: str, table: TrialTable) -> tuple[str, str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +37,8 @@ class Question:
     primary: "dice", or "dice/cord" for one structure. reference: the variant that the others are held against; "" is
     the first. metrics: others, exploratory; () is all that there are. against: name of the labels measured against,
     "" where there is one (or truth). tests: exploratory ones by name, see `exploratory.TESTS`. reported: figures of a
-    publication, from `reported.read_reported`; they are shown and enter nothing.
+    publication, from `reported.read_reported`; they are shown and enter nothing. composites: name → contrast →
+    variant, for `composites.with_composites`, which adds them to the table before it is compared.
     """
 
     primary: str
@@ -48,6 +49,7 @@ class Question:
     alpha: float = 0.05
     tests: tuple[str, ...] = ()
     reported: tuple[tuple[str, ...], ...] = ()
+    composites: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ def compare(table: TrialTable, question: Question) -> ComparisonResult:
         same_persons=same,
         notes=(
             *_notes(table, values, corrected, same),
+            *_composite_notes(question),
             *_compute_notes([_facts(table, v) for v in variants]),
             *(note for _, notes in spreads for note in notes),
             *_unasked(table),
@@ -320,6 +323,15 @@ def _unasked(table: TrialTable) -> list[str]:
     return [
         f"whether a constant answer wins {', '.join(table.unknown)} is not known here: the plugin that defines it is "
         "not installed, or is of another version"
+    ]
+
+
+def _composite_notes(question: Question) -> list[str]:
+    """How each composite was put together."""
+    return [
+        f"{name} is put together: "
+        + ", ".join(f"{contrast} by {variant}" for contrast, variant in of.items())
+        for name, of in question.composites.items()
     ]
 
 

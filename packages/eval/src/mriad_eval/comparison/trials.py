@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mriad.evaluation import Row
+    from mriad.metric import Metric
 
 Status = Literal["finished", "failed", "interrupted", "running", "absent"]
 _SHOWN = 12
@@ -54,7 +55,7 @@ class TrialTable:
     data: how a reader knows the data, such as "phantom". evidence: "E1" to "E4", "" where unknown. voxels:
     fingerprint of each case's voxels, as far as known; two persons with the same voxels are one person. spreads:
     `Metric.constant_wins` of the trials' metrics by key, as far as recorded. unknown: types of metrics whose plugin
-    cannot be asked.
+    cannot be asked. metrics: those of the trials that can, as they were recorded.
     """
 
     trials: tuple[Trial, ...]
@@ -63,6 +64,7 @@ class TrialTable:
     voxels: Mapping[str, str] = field(default_factory=dict)
     spreads: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
     @classmethod
     def of_rows(

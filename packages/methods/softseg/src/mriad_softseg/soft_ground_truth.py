@@ -62,6 +62,7 @@ class SoftGroundTruth(Stage):
     makes: ClassVar[ArtefactKind] = "dataset"
     references: ClassVar[tuple[str, ...]] = ("after",)
     reads_unlearned: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
 
     reference: str | list[str] = Field(
         "T2w",
