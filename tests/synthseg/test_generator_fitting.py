@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +13,14 @@ from generator_inputs import SIDED, a_batch, a_map, a_task, made, still
 from mriad.errors import DataError, ExperimentError
 from mriad.experiment.model import Experiment
 from mriad.geometry import Grid
-from mriad.images import read_volume, write_like
+from mriad.images import FileSource, read_volume, write_like
 from mriad.launch.inline import InlineLauncher
-from mriad.stages.artefact import StageContext
-from mriad.stages.dataset import open_dataset
+from mriad.stages.artefact import Artefact, StageContext
+from mriad.stages.dataset import open_dataset, write_dataset
 from mriad.testing import check_stage
+from mriad.vocabulary import Label
 from mriad_synthseg.commands import app
-from mriad_synthseg.fitting import clustered
+from mriad_synthseg.fitting import borders
 from mriad_synthseg.generate import Generate
 from mriad_synthseg.priors import class_spread, read_priors
 from mriad_synthseg.stages import FitPriors, SplitBackground
@@ -69,6 +72,28 @@ def folder(tmp_path):
     return tmp_path
 
 
+def with_column(folder, column: str, cell) -> None:
+    """Add a column to the manifest; `cell` gives a row's file from its id."""
+    path = folder / "manifest.csv"
+    header, *rows = csv.reader(path.read_text().splitlines())
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([[*header, column], *([*row, cell(row[0])] for row in rows)])
+
+
+def half_annotated(folder) -> np.ndarray:
+    """Every label becomes skull in one half that the new validity mask leaves out; return the mask."""
+    valid = np.zeros(INDEX.shape, np.uint8)
+    valid[:, :, : INDEX.shape[2] // 2] = 1
+    for person in range(4):
+        path = folder / f"p{person}_seg.nii.gz"
+        volume = read_volume(path)
+        drawn = np.where(valid, volume.data, 502)
+        write_like(path, drawn, volume.grid, "labels", overwrite=True)
+        write_like(folder / f"p{person}_valid.nii.gz", valid, volume.grid, "labels")
+    with_column(folder, "validity:hard", lambda case: f"{case[:2]}_valid.nii.gz")
+    return valid > 0
+
+
 def experiment(folder, **generator) -> Experiment:
     return Experiment.model_validate(
         {
@@ -87,12 +112,12 @@ def experiment(folder, **generator) -> Experiment:
     )
 
 
-def context(folder, tmp_path_factory) -> StageContext:
+def context(folder, tmp_path_factory, chosen=None, **inputs) -> StageContext:
     return StageContext(
         name="fit",
         folder=tmp_path_factory.mktemp("stage"),
-        experiment=experiment(folder),
-        inputs={},
+        experiment=chosen or experiment(folder),
+        inputs=inputs,
         fold=0,
         seed=0,
         fingerprint="f",
@@ -180,8 +205,6 @@ def test_priors_that_do_not_fit(folder, tmp_path_factory, tmp_path):
 
 
 def test_the_command_writes_the_same_table(folder, tmp_path_factory, tmp_path):
-    import json
-
     where = context(folder, tmp_path_factory)
     FitPriors().run(where)
     file = tmp_path / "x.yaml"
@@ -194,13 +217,80 @@ def test_the_command_writes_the_same_table(folder, tmp_path_factory, tmp_path):
     assert "4 images, contrasts T1w, T2w" in done.output
 
 
-def test_clusters_are_those_of_the_intensities():
+def test_priors_count_annotated_voxels_alone(folder, tmp_path_factory):
+    """Half of each map is nonsense that the mask leaves out: the medians are those of the other half."""
+    valid = half_annotated(folder)
+    where = context(folder, tmp_path_factory)
+    FitPriors(cases="T1w").run(where)
+    priors = read_priors(where.folder / "priors.tsv", ROLES, "error")
+    medians = []
+    for person in range(2):
+        image = read_volume(folder / f"p{person}_T1w.nii.gz").data.astype(float)
+        scaled = (image - image.min()) * 255 / (image.max() - image.min())
+        of_class = np.array(ROLES.classes)[np.roll(INDEX, person, 2)]
+        medians.append([np.median(scaled[valid & (of_class == k) & (scaled > 0)]) for k in range(5)])
+    assert np.allclose(priors.table[0, :, 0], np.mean(medians, 0), atol=1e-3)
+
+
+def test_priors_read_the_channels_of_the_experiment(folder, tmp_path_factory):
+    with_column(folder, "image:other", lambda case: f"{case[:2]}_T2w.nii.gz")
+    plain = context(folder, tmp_path_factory)
+    assert FitPriors(cases="T1w").run(plain).summary["images"] == 2
+    every = experiment(folder)
+    every = every.model_copy(update={"data": every.data.model_copy(update={"channels": []})})
+    assert FitPriors(cases="T1w").run(context(folder, tmp_path_factory, every)).summary["images"] == 4
+    absent = every.model_copy(update={"data": every.data.model_copy(update={"channels": ["FLAIR"]})})
+    with pytest.raises(DataError, match="no channel 'FLAIR'"):
+        FitPriors(cases="T1w").run(context(folder, tmp_path_factory, absent))
+
+
+def relabelled(folder, made) -> tuple[Experiment, Artefact]:
+    """An experiment whose labels a stage `redraw` made: all that is a structure is skull there."""
+    cases = experiment(folder).data.dataset.build()
+    drawn = []
+    for case in cases:
+        volume = case.labels["hard"].source.read()
+        path = made / f"{case.id}.nii.gz"
+        write_like(path, np.where(volume.data > 0, 502, 0), volume.grid, "labels")
+        drawn.append(replace(case, labels={"redrawn": Label("hard", FileSource(str(path)))}))
+    write_dataset(made, drawn, cases.label_set)
+    chosen = experiment(folder)
+    labels = chosen.data.labels.model_copy(update={"name": "redrawn", "from_": "redraw"})
+    chosen = chosen.model_copy(update={"data": chosen.data.model_copy(update={"labels": labels})})
+    return chosen, Artefact("dataset", made, "f")
+
+
+def test_labels_may_come_from_an_earlier_stage(folder, tmp_path_factory):
+    chosen, made = relabelled(folder, tmp_path_factory.mktemp("redraw"))
+    summary = FitPriors(cases="T1w").run(context(folder, tmp_path_factory, chosen, redraw=made)).summary
+    assert summary["classes_never_seen"] == [n for n in ROLES.class_names if n not in ("background", "skull")]
+    where = context(folder, tmp_path_factory, chosen, redraw=made)
+    SplitBackground(cases="T1w", clusters=2).run(where)
+    found = open_dataset(where.folder)[0].labels["redrawn"].source.read().data
+    assert ((found == 502) == (INDEX > 0)).all()
+
+
+def test_the_command_refuses_labels_that_a_stage_makes(folder, tmp_path, tmp_path_factory):
+    chosen, _ = relabelled(folder, tmp_path_factory.mktemp("redraw"))
+    raw = chosen.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    raw["stages"] = {"redraw": {"type": "synthseg.split_background"}}
+    file = tmp_path / "x.yaml"
+    file.write_text(json.dumps(raw))
+    with pytest.raises(ExperimentError, match="made by one of its stages") as found:
+        CliRunner().invoke(
+            app, ["priors", str(file), "--out", str(tmp_path / "made")], catch_exceptions=False
+        )
+    assert "--set data.labels=hard" in str(found.value)
+
+
+def test_the_borders_part_the_intensities():
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1, 2], [6000, 1000, 500])
-    found = clustered(rng.normal(np.array([10, 60, 200])[truth], 4), 3)
-    assert (found == truth).mean() > 0.999
-    with pytest.raises(DataError, match="fewer intensities"):
-        clustered(np.ones(10), 3)
+    values = rng.normal(np.array([10, 60, 200])[truth], 4)
+    assert (np.searchsorted(borders(values, 3), values) == truth).mean() > 0.999
+    for few in (np.ones(10), np.ones(0)):
+        with pytest.raises(DataError, match="fewer intensities"):
+            borders(few, 3)
 
 
 def test_the_background_becomes_structures(folder, tmp_path_factory):
@@ -224,3 +314,35 @@ def test_the_background_becomes_structures(folder, tmp_path_factory):
     wanted = Generate(structures=["left_thalamus", "right_thalamus"]).label_set(index.label_set)
     assert wanted.names == ("left_thalamus", "right_thalamus")
     assert 503 in wanted.background
+
+
+def test_what_nobody_annotated_shapes_no_part(folder, tmp_path_factory):
+    """Bright unannotated background would take the second cluster from the skull; its mask travels along."""
+    for person in range(4):
+        path = folder / f"p{person}_seg.nii.gz"
+        volume = read_volume(path)
+        write_like(path, np.where(volume.data == 502, 0, volume.data), volume.grid, "labels", overwrite=True)
+        image = read_volume(folder / f"p{person}_T1w.nii.gz")
+        bright = np.array(image.data)
+        bright[:, :, -4:] = 20_000
+        write_like(folder / f"p{person}_T1w.nii.gz", bright, image.grid, "float32", overwrite=True)
+        valid = np.ones(INDEX.shape, np.uint8)
+        valid[:, :, -6:] = 0
+        write_like(folder / f"p{person}_valid.nii.gz", valid, volume.grid, "labels")
+    with_column(folder, "validity:hard", lambda case: f"{case[:2]}_valid.nii.gz")
+    with_column(folder, "image:other", lambda case: f"{case[:2]}_T2w.nii.gz")
+    where = context(folder, tmp_path_factory)
+    SplitBackground(cases="T1w", clusters=2, smooth_mm=0.5).run(where)
+    case = open_dataset(where.folder)[0]
+    assert set(case.channels) == {"image"}
+    label = case.labels["hard"]
+    assert np.array_equal(label.validity.read().data > 0, valid > 0)
+    found, known = label.source.read().data, np.arange(INDEX.shape[2]) < INDEX.shape[2] - 6
+    assert (found[(INDEX == 6) & known] == 503).mean() > 0.8
+    assert (found[(INDEX == 0) & known] == 0).mean() > 0.8
+    assert (
+        found[:, :, -4:][INDEX[:, :, -4:] == 0] == 503
+    ).all()  # it looks like the bright part, and is painted so
+    again = SplitBackground(cases="T1w", clusters=2, smooth_mm=0.5).run(where)  # from what is there
+    assert again.summary == {"cases": 3, "clusters": 2}
+    assert open_dataset(where.folder)[0].labels["hard"].validity.location == label.validity.location

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mriad.experiment.model import Experiment
     from mriad.flow import Cases
-    from mriad.vocabulary import Case
+    from mriad.vocabulary import Case, Sample
     from numpy.typing import NDArray
 
     from mriad_synthseg.stages import FitPriors, SplitBackground
@@ -74,24 +74,40 @@ def _chosen(cases: Cases, sides: Sequence[str], word: str) -> list[Case]:
     return found
 
 
+def _channels(experiment: Experiment, case: Case) -> tuple[str, ...]:
+    """The channels that count: the experiment's where it names some, else all of the case."""
+    return tuple(experiment.data.channels) or tuple(case.channels)
+
+
+def _annotated(sample: Sample) -> NDArray[np.bool_] | None:
+    """(X, Y, Z), false where nobody said what a voxel is; None where all is annotated."""
+    return None if sample.validity is None else sample.validity[0] > 0
+
+
 def fit_priors(
-    stage: FitPriors, experiment: Experiment, fold: int, folder: Path, message: Callable[[str], None]
+    stage: FitPriors,
+    experiment: Experiment,
+    fold: int,
+    folder: Path,
+    message: Callable[[str], None],
+    labels: str = "",
 ) -> dict[str, Any]:
-    """Write `priors.tsv` into `folder`; see the stage."""
+    """Write `priors.tsv` into `folder`; see the stage. `labels`: folder of the stage that made the labels."""
     generator = generator_of(experiment)
-    cases = gather_cases(experiment, index_of(experiment), fold, experiment.seed)
+    cases = gather_cases(experiment, index_of(experiment, labels=labels), fold, experiment.seed)
     label_set = cases.index.label_set
     roles = generator.roles(label_set)
     chosen = _chosen(cases, ("train",), stage.cases)
     found = []
     told = time.perf_counter()
     for done, case in enumerate(chosen, 1):
-        sample = load_sample(case, tuple(case.channels), cases.label, "hard", label_set)
-        target = sample.target
+        channels = _channels(experiment, case)
+        sample = load_sample(case, channels, cases.label, "hard", label_set)
+        target, annotated = sample.target, _annotated(sample)
         assert target is not None
-        for name, image in zip(case.channels, sample.image, strict=True):
+        for name, image in zip(channels, sample.image, strict=True):
             try:
-                spread = class_spread(image, target[0], roles.classes, stage.consistency)
+                spread = class_spread(image, target[0], roles.classes, stage.consistency, annotated)
             except DataError as error:
                 raise failure(case.id, error) from error
             found.append((case.contrast or name, spread))
@@ -109,10 +125,15 @@ def fit_priors(
 
 
 def split_background(
-    stage: SplitBackground, experiment: Experiment, fold: int, folder: Path, message: Callable[[str], None]
+    stage: SplitBackground,
+    experiment: Experiment,
+    fold: int,
+    folder: Path,
+    message: Callable[[str], None],
+    labels: str = "",
 ) -> dict[str, Any]:
-    """Write the data set into `folder`; see the stage."""
-    cases = gather_cases(experiment, index_of(experiment), fold, experiment.seed)
+    """Write the data set into `folder`; see the stage. `labels`: folder of the stage that made the labels."""
+    cases = gather_cases(experiment, index_of(experiment, labels=labels), fold, experiment.seed)
     label_set = cases.index.label_set
     chosen = _chosen(cases, ("train", "validation"), stage.cases)
     top = max([*(s.value for s in label_set.structures), *label_set.ignore, *label_set.background, 0])
@@ -120,18 +141,26 @@ def split_background(
     whole = LabelSet((*label_set.structures, *parts), label_set.ignore)
     made, told = [], time.perf_counter()
     for done, case in enumerate(chosen, 1):
-        path = folder / "labels" / f"{case.id}.nii.gz"
+        file = f"{case.id}.nii.gz"
+        path, mask = folder / "labels" / file, folder / "validity" / file
+        wanted = _channels(experiment, case)
         try:
             if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _write_map(stage, case, cases.label, label_set, top, path)
+                sample = load_sample(case, wanted[:1], cases.label, "hard", label_set)
+                _write_map(stage, sample, label_set, top, path, mask)
             channels = {
-                name: as_file(source, folder / "images" / f"{case.id}_{name}.nii.gz")
-                for name, source in case.channels.items()
+                name: as_file(case.channels[name], folder / "images" / f"{case.id}_{name}.nii.gz")
+                for name in wanted
             }
+            trust = case.labels[cases.label].confidence
+            label = Label(
+                "hard",
+                FileSource(str(path)),
+                FileSource(str(mask)) if mask.exists() else None,
+                None if trust is None else as_file(trust, folder / "confidence" / file),
+            )
         except Exception as error:
             raise failure(case.id, error) from error
-        label = Label("hard", FileSource(str(path)))
         made.append(replace(case, channels=channels, labels={cases.label: label}, annotations={}))
         if time.perf_counter() - told > SAY_EVERY_S:
             told = time.perf_counter()
@@ -141,23 +170,25 @@ def split_background(
 
 
 def _write_map(
-    stage: SplitBackground, case: Case, label: str, label_set: LabelSet, top: int, path: Path
+    stage: SplitBackground, sample: Sample, label_set: LabelSet, top: int, path: Path, mask: Path
 ) -> None:
-    first = next(iter(case.channels))
-    sample = load_sample(case, (first,), label, "hard", label_set)
-    target = sample.target
-    assert target is not None
-    values = np.array([0, *(s.value for s in label_set.structures)], np.int32)[target[0]]
+    """Write the map whose background is in parts and, before it, the mask of what is annotated, if not all is."""
+    assert sample.target is not None
+    values = np.array([0, *(s.value for s in label_set.structures)], np.int32)[sample.target[0]]
     sigma = [stage.smooth_mm / s for s in sample.grid.spacing]
     smooth = ndimage.gaussian_filter(sample.image[0], sigma, mode="nearest")
-    free = values == 0
-    part = clustered(smooth[free], stage.clusters)
+    free, annotated = values == 0, _annotated(sample)
+    known = free if annotated is None else free & annotated
+    # What nobody annotated shapes no cluster, but is painted like what looks alike.
+    part = np.searchsorted(borders(smooth[known], stage.clusters), smooth[free])
     values[free] = np.where(part > 0, top + part, 0)
+    if annotated is not None:
+        write_like(mask, annotated.astype(np.uint8), sample.grid, "labels", overwrite=True)
     write_like(path, values, sample.grid, "labels")
 
 
-def clustered(values: NDArray[np.floating], clusters: int, rounds: int = 200) -> NDArray[np.int64]:
-    """k-means on numbers: the cluster of each, numbered from the darkest.
+def borders(values: NDArray[np.floating], clusters: int, rounds: int = 200) -> NDArray[np.float64]:
+    """k-means on numbers: the (clusters − 1) values between neighbouring clusters, ascending.
 
     Lloyd's iteration on a histogram, begun at equally spaced intensities within the 1st and 99th percentile, so that
     a large dark background does not take all clusters; it ends when no bin changes its cluster.
@@ -165,13 +196,17 @@ def clustered(values: NDArray[np.floating], clusters: int, rounds: int = 200) ->
     Raises:
         DataError: there are fewer different values than clusters.
     """
-    low, high = float(values.min()), float(values.max())
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     counts, edges = np.histogram(values, BINS, (low, high if high > low else low + 1))
     if int((counts > 0).sum()) < clusters:
         raise DataError(
             "the background has fewer intensities than clusters",
-            where={"intensities": int((counts > 0).sum()), "clusters": clusters},
-            remedy="fewer `clusters`",
+            where={
+                "annotated voxels": values.size,
+                "intensities": int((counts > 0).sum()),
+                "clusters": clusters,
+            },
+            remedy="fewer `clusters`, or `cases` whose background is annotated",
         )
     middles = (edges[:-1] + edges[1:]) / 2
     centres = np.linspace(*np.percentile(values, [1, 99]), clusters)
@@ -185,4 +220,5 @@ def clustered(values: NDArray[np.floating], clusters: int, rounds: int = 200) ->
         if np.array_equal(now, owner):
             break
         owner = now
-    return np.searchsorted((centres[:-1] + centres[1:]) / 2, values)
+    between: NDArray[np.float64] = (centres[:-1] + centres[1:]) / 2
+    return between

@@ -58,7 +58,11 @@ class Priors:
 
 
 def class_spread(
-    image: NDArray[np.floating], labels: NDArray[np.integer], classes: Sequence[int], consistency: float
+    image: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    classes: Sequence[int],
+    consistency: float,
+    annotated: NDArray[np.bool_] | None = None,
 ) -> dict[int, tuple[float, float]]:
     """Median and scaled median absolute deviation of the positive voxels of each class, image rescaled to [0, 255].
 
@@ -67,9 +71,10 @@ def class_spread(
         labels: (X, Y, Z) indices, 0 background and s + 1 structure s.
         classes: class of each index.
         consistency: factor of the median absolute deviation.
+        annotated: (X, Y, Z), false where nobody said what a voxel is, so that it counts for no class; None: all are.
 
     Returns:
-        class → (median, spread); classes without a positive voxel are absent.
+        class → (median, spread); classes without a positive annotated voxel are absent.
 
     Raises:
         DataError: the image is constant.
@@ -79,9 +84,10 @@ def class_spread(
         raise DataError("an image is constant, so that it has no intensities to learn from")
     scaled = (np.asarray(image, np.float64) - low) * (TOP / (high - low))
     of_class = np.asarray(classes)[labels]
+    counts = scaled > 0 if annotated is None else (scaled > 0) & annotated
     found = {}
     for k in np.unique(of_class):
-        values = scaled[(of_class == k) & (scaled > 0)]
+        values = scaled[(of_class == k) & counts]
         if values.size:
             middle = float(np.median(values))
             found[int(k)] = (middle, consistency * float(np.median(np.abs(values - middle))))

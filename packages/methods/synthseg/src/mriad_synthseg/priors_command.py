@@ -26,6 +26,7 @@ def priors(
     A generator draws from them with `priors_file: priors/priors.tsv`.
     """
     from mriad.cli.next_step import next_step
+    from mriad.errors import ExperimentError
     from mriad.experiment.load import load
 
     from mriad_synthseg.fitting import fit_priors
@@ -33,6 +34,13 @@ def priors(
     from mriad_synthseg.stages import FitPriors
 
     loaded = load(experiment, overrides or ())
+    if loaded.data.labels.from_:
+        raise ExperimentError(
+            "the labels of this experiment are made by one of its stages, and this command runs none",
+            where={"data.labels.from": loaded.data.labels.from_},
+            remedy="stages: {priors: {type: synthseg.fit_priors}}, with priors: priors in the generator; or labels "
+            "that are there already: --set data.labels=hard",
+        )
     out.mkdir(parents=True, exist_ok=True)
     stage = FitPriors(cases=cases, consistency=consistency)
     summary = fit_priors(stage, loaded, loaded.fold, out.absolute(), print)

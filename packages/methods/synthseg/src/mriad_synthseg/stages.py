@@ -18,14 +18,16 @@ class FitPriors(Stage):
     deviation of positive voxels are taken; over the images of a contrast, mean and standard deviation of both are the
     priors (Billot et al., MIDL 2020, section 3.2). The public code takes the deviation as it is; by default it is
     multiplied by 1.4826, so that it is the standard deviation of a Gaussian. The contrast of a case is its own, or
-    the channel's name.
+    the channel's name. Channels are those of `data.channels` where it names some. Voxels that nobody annotated count
+    for no class.
 
     Raises:
         ExperimentError: the experiment has no synthseg.generate.
-        DataError: no training case with label and image is meant; an image is constant.
+        DataError: no training case with label and image is meant; one lacks a channel; an image is constant.
     """
 
     type: Literal["synthseg.fit_priors"] = "synthseg.fit_priors"
+    version: ClassVar[int] = 2  # 2: only annotated voxels, and channels of the experiment
     makes: ClassVar[ArtefactKind] = "parameters"
     references: ClassVar[tuple[str, ...]] = ("after",)
     cases: str = Field("", description="Domain or contrast of the training cases; empty: all with an image.")
@@ -35,7 +37,7 @@ class FitPriors(Stage):
 
     def sections(self) -> tuple[str, ...]:
         """Classes are the generator's."""
-        return ("augment", "streams", "data.labels", "data.channels", "data.domains")
+        return ("augment", "streams", "data.labels", "data.channels", "data.domains", "data.sparse")
 
     def run(self, context: StageContext) -> Artefact:
         """Read the training images one by one, in this process."""
@@ -44,7 +46,9 @@ class FitPriors(Stage):
         from mriad_synthseg.fitting import fit_priors
 
         folder = context.folder.absolute()
-        summary = fit_priors(self, context.experiment, context.fold, folder, context.reporter.message)
+        summary = fit_priors(
+            self, context.experiment, context.fold, folder, context.reporter.message, _labels(context)
+        )
         return Artefact("parameters", folder, context.fingerprint, summary)
 
 
@@ -55,13 +59,17 @@ class SplitBackground(Stage):
     never shows. In each case the background's voxels, smoothed, are clustered by k-means on their intensity alone;
     the darkest cluster stays background, the others become structures `background_part_1` …, by brightness, with
     values above those of the label set. A generator paints them and segments none. Training and validation persons
-    only; use it by `core.train` with `data: STAGE`.
+    only; use it by `core.train` with `data: STAGE`. The image is the first of `data.channels`, or of the case's.
+
+    Voxels that nobody annotated do not shape the clusters. Since they must look like something in a painted image,
+    they get the part that their intensity falls into; the mask that says that nothing is known there travels along.
 
     Raises:
-        DataError: no case with label and image; fewer intensities than clusters.
+        DataError: no case with label and image; one lacks a channel; fewer intensities than clusters.
     """
 
     type: Literal["synthseg.split_background"] = "synthseg.split_background"
+    version: ClassVar[int] = 2  # 2: only annotated voxels, and channels of the experiment
     makes: ClassVar[ArtefactKind] = "dataset"
     references: ClassVar[tuple[str, ...]] = ("after",)
     cases: str = Field("", description="Domain or contrast of the cases; empty: all with an image.")
@@ -72,7 +80,7 @@ class SplitBackground(Stage):
 
     def sections(self) -> tuple[str, ...]:
         """Which label and channel are read."""
-        return ("data.labels", "data.channels", "data.domains")
+        return ("data.labels", "data.channels", "data.domains", "data.sparse")
 
     def run(self, context: StageContext) -> Artefact:
         """Write one label map a case; those that are there are kept."""
@@ -81,5 +89,14 @@ class SplitBackground(Stage):
         from mriad_synthseg.fitting import split_background
 
         folder = context.folder.absolute()
-        summary = split_background(self, context.experiment, context.fold, folder, context.reporter.message)
+        summary = split_background(
+            self, context.experiment, context.fold, folder, context.reporter.message, _labels(context)
+        )
         return Artefact("dataset", folder, context.fingerprint, summary)
+
+
+def _labels(context: StageContext) -> str:
+    """Folder of the labels that an earlier stage made; a stage that itself leads to them reads the data set's own."""
+    from mriad.stages.train import labels_folder
+
+    return labels_folder(context) if context.experiment.data.labels.from_ in context.inputs else ""
