@@ -234,7 +234,7 @@ def test_an_acquisition_is_blur_samples_and_interpolation():
 def test_coarser_acquisitions():
     """Spacing and thickness within their limits, in mm; anisotropic ones are coarser along one axis."""
     draws = Draws(tuple(range(500)), "t")
-    config = Generate(preset="head", resolution_isotropic_probability=0.5)
+    config = Generate(preset="head", resolution_isotropic_probability=0.5, blur_factor=1)
     found = draw(
         config.settings,
         config.roles(SIDED),
@@ -244,16 +244,55 @@ def test_coarser_acquisitions():
         size=(8, 8, 8),
         spacing=[(1.0, 1.0, 1.5)] * 500,
     )
-    mm = np.array([d.spacing_mm for d in found])
-    thick = np.array([d.thickness_mm for d in found])
     native = np.array([1, 1, 1.5])
+    mm = np.array([d.acquisition.step for d in found]) * native
+    sigma = np.array([d.acquisition.sigma for d in found])
     coarser = mm > native
     assert set(coarser.sum(1)) == {1, 3}
     assert mm[coarser.sum(1) == 3].max() <= 4
     assert 7 < mm[coarser.sum(1) == 1].max() <= 8
-    assert (thick <= mm + 1e-9).all()
-    assert (thick >= native - 1e-9).all()
+    thick = sigma / 0.75 * native
+    assert (thick <= mm + 1e-9)[coarser].all()
+    assert (thick >= native - 1e-9)[coarser].all()
+    assert (sigma[~coarser] == 0.5).all()
     assert all(coarser[coarser.sum(1) == 1].any(0))
+
+
+@BACKENDS
+@pytest.mark.parametrize("limit", [1, 6])
+def test_a_simulated_acquisition_is_blurred_once(limit, backend):
+    """By its slice profile alone, along each axis; SciPy and NumPy take the image that is painted without either."""
+    shape = (26, 24, 28)
+    config = Generate(
+        **still(std=(5, 25), gamma=0.3, blur_voxels=0.5, blur_factor=1.03),
+        resolution_probability=1,
+        resolution_isotropic_probability=0,
+        resolution_anisotropic_mm=limit,
+        backend=backend,
+    )
+    batch = a_batch(a_map(shape))
+    found = made(config, batch).image[0, 0].numpy()
+    bare = config.model_copy(update={"blur_voxels": 0, "resolution_probability": 0})
+    expected = made(bare, batch).image[0, 0].numpy().astype(np.float64)
+    alone = drawn_for(config.model_copy(update={"resolution_probability": 0}), batch).blur
+    assert 0.5 / 1.03 <= alone <= 0.5 * 1.03
+    scan = drawn_for(config, batch).acquisition
+    for axis, (n, step, sigma) in enumerate(zip(shape, scan.step, scan.sigma, strict=True)):
+        assert step > 1 or sigma == alone
+        expected = ndimage.gaussian_filter1d(expected, sigma, axis=axis, mode="nearest")
+        if step > 1:
+            count = int((n - 1) / step) + 1
+            places = (n - 1) / 2 + step * (np.arange(count) - (count - 1) / 2)
+            expected = np.apply_along_axis(
+                lambda line, at=places: np.interp(
+                    np.arange(len(line)), at, np.interp(at, np.arange(len(line)), line)
+                ),
+                axis,
+                expected,
+            )
+    assert (max(scan.step) > 1) == (limit > 1)
+    expected = (expected - expected.min()) / (expected.max() - expected.min())
+    assert np.allclose(found, expected, atol=1e-5)
 
 
 @BACKENDS

@@ -25,7 +25,17 @@ if TYPE_CHECKING:
 
 LOW_MEAN, LOW_STD = 15.0, 5.0  # largest mean and deviation of a dark background
 THICKNESS_SIGMA = 0.75  # σ of the blur that stands for a slice profile, in units of its thickness
-SAME_RESOLUTION_SIGMA = 0.5  # σ in voxels along axes that are not coarser
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """A simulated scan, in voxels of the map along each axis: slices every `step`, of a Gaussian profile of `sigma`.
+
+    The profile is all the blur that such a sample gets.
+    """
+
+    step: tuple[float, float, float]
+    sigma: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -52,14 +62,13 @@ class Drawn:
     shapes: Tensor
     """(N, h, h, h) coarse random fields; a background voxel belongs to the greatest."""
     blur: float
-    """σ in voxels."""
+    """σ in voxels; 0 where an acquisition blurs."""
     bias: Tensor
     """(C, b, b, b) log of the field at its nodes; 0 where there is none."""
     exponent: Tensor
     """(C,) > 0."""
-    spacing_mm: tuple[float, float, float] | None
-    """Of the simulated acquisition; None: as the map's."""
-    thickness_mm: tuple[float, float, float]
+    acquisition: Acquisition | None
+    """None: the image is as fine as the map."""
 
 
 def draw(
@@ -131,7 +140,8 @@ def draw(
         elif share < zero + dark:
             mu[:, 0], sigma[:, 0] = low[b, :, 0], low[b, :, 1]
         plain = share >= zero + dark  # a background of one kind is not cut into shapes
-        mm, thick = _acquisition(settings, bool(coarser[b]), acquisition[b].tolist(), tuple(spacing[b]))
+        factor = settings.blur_factor ** float(blur[b])
+        scan = _acquisition(settings, acquisition[b].tolist(), spacing[b], factor) if coarser[b] else None
         n = shapes if plain else 0
         found.append(
             Drawn(
@@ -146,11 +156,10 @@ def draw(
                 shape_mean=shape_mean[b, :, :n],
                 shape_std=shape_std[b, :, :n],
                 shapes=fields[b, :n],
-                blur=settings.blur_voxels * settings.blur_factor ** float(blur[b]),
+                blur=settings.blur_voxels * factor if scan is None else 0.0,
                 bias=bias[b] * bias_std[b].reshape(-1, 1, 1, 1) * float(bias_on[b]),
                 exponent=exponent[b],
-                spacing_mm=mm,
-                thickness_mm=thick,
+                acquisition=scan,
             )
         )
     return found
@@ -190,21 +199,26 @@ def affine(angles: Tensor, scaling: Tensor, shears: Tensor) -> Tensor:
 
 
 def _acquisition(
-    settings: Settings, coarser: bool, share: Sequence[float], native: tuple[float, ...]
-) -> tuple[tuple[float, float, float] | None, tuple[float, float, float]]:
-    """Spacing and thickness in mm along each axis; None where nothing is coarser.
+    settings: Settings, share: Sequence[float], native: Sequence[float], factor: float
+) -> Acquisition:
+    """Slices along each axis.
 
     Isotropic: one spacing ~ U(native, limit) for all axes. Anisotropic: one axis, drawn alike often, has a spacing
-    ~ U(native, limit). The thickness ~ U(native, spacing): slices may have gaps, but do not overlap.
+    ~ U(native, limit). The thickness ~ U(native, spacing): slices may have gaps, but do not overlap. Axes that are
+    not coarser are blurred as an image without an acquisition is.
+
+    Args:
+        settings: limits and blur.
+        share: (4,) uniform in [0, 1): kind, axis, spacing, thickness.
+        native: (3,) mm of the map.
+        factor: of every σ.
     """
-    fine = (float(native[0]), float(native[1]), float(native[2]))
-    if not coarser:
-        return None, fine
     isotropic = share[0] < settings.resolution_isotropic_probability
     limit = settings.resolution_isotropic_mm if isotropic else settings.resolution_anisotropic_mm
     axes = (0, 1, 2) if isotropic else (min(int(share[1] * 3), 2),)
-    spacing, thickness = list(fine), list(fine)
+    step, sigma = [1.0] * 3, [settings.blur_voxels * factor] * 3
     for axis in axes:
-        spacing[axis] = fine[axis] + share[2] * max(0.0, limit - fine[axis])
-        thickness[axis] = fine[axis] + share[3] * (spacing[axis] - fine[axis])
-    return (spacing[0], spacing[1], spacing[2]), (thickness[0], thickness[1], thickness[2])
+        step[axis] = 1 + share[2] * max(0.0, limit / native[axis] - 1)
+        if step[axis] > 1:
+            sigma[axis] = THICKNESS_SIGMA * (1 + share[3] * (step[axis] - 1)) * factor
+    return Acquisition((step[0], step[1], step[2]), (sigma[0], sigma[1], sigma[2]))

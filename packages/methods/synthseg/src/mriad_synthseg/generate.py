@@ -34,8 +34,8 @@ class Generate(Augmenter):
 
     Billot et al., MIDL 2020, section 2.2, in this order: crop; stationary velocity field, then affine, composed into
     one lookup (nearest for hard labels, linear for soft ones); left–right flip with swapped labels; extra-cerebral
-    labels to background; one Gaussian a class; blur; bias field; clip; [0, 1]; exponent; coarser acquisition;
-    [0, 1] again where that changed it.
+    labels to background; one Gaussian a class; blur; bias field; clip; [0, 1]; exponent. A coarser acquisition, where
+    one is simulated, comes at the end instead of the blur, and [0, 1] again after it.
 
     Takes a batch whose target holds everything visible: integer (B, 1, X, Y, Z), 0 background and s + 1 structure s
     of the stored label set, or float (B, S, X, Y, Z) in [0, 1], fractions of tissue. Any image is replaced. Gives an
@@ -140,7 +140,9 @@ class Generate(Augmenter):
     strip_probability: Probability | None = Field(
         None, description=f"Of removing what is no brain. {_PRESET}"
     )
-    blur_voxels: NotNegative | None = Field(None, description=f"σ of the blur. {_PRESET}")
+    blur_voxels: NotNegative | None = Field(
+        None, description=f"σ of the blur; in an acquisition, along axes that are not coarser. {_PRESET}"
+    )
     blur_factor: Annotated[float, Field(ge=1)] | None = Field(
         None, description=f"The σ is multiplied by f^u, u ~ U(−1, 1). {_PRESET}"
     )

@@ -79,7 +79,7 @@ class Generator:
         images, targets, valid = [], [], []
         for b, drawn in enumerate(parameters):
             validity = None if batch.validity is None else batch.validity[b, 0]
-            image, made, seen = self.paint(target[b], drawn, noise[b], spacing[b], validity)
+            image, made, seen = self.paint(target[b], drawn, noise[b], validity)
             images.append(image)
             targets.append(made)
             valid.append(seen)
@@ -98,7 +98,6 @@ class Generator:
         target: Tensor,
         drawn: Drawn,
         noise: Tensor,
-        spacing: Sequence[float],
         validity: Tensor | None = None,
     ) -> Painted:
         """Apply the parameters of one sample.
@@ -107,7 +106,6 @@ class Generator:
             target: (1, X, Y, Z) indices or (S, X, Y, Z) fractions of tissue.
             drawn: what to do.
             noise: (C, *size) standard normal; overwritten.
-            spacing: (3,) mm.
             validity: (X, Y, Z), 0 where the map is not annotated.
 
         Returns:
@@ -115,7 +113,7 @@ class Generator:
         """
         palette = Palette.of(drawn, self.roles)
         if target.is_floating_point():
-            return self._paint_soft(target, drawn, palette, noise, spacing, validity)
+            return self._paint_soft(target, drawn, palette, noise, validity)
         outputs = len(self.roles.segmented) + 1
         seen = None
         if self.compiled is not None and target.device.type == "cpu" and validity is None:
@@ -126,7 +124,7 @@ class Generator:
             table = compact(palette.output, outputs).to(label.device)
             output = table.index_select(0, label.reshape(-1).int()).view_as(label)
             images = [self._degraded(mixed(label, palette, c, noise[c]), drawn, c) for c in range(len(noise))]
-        return self._acquired(images, drawn, spacing), output[None], seen
+        return self._acquired(images, drawn), output[None], seen
 
     def _deformed(
         self, target: Tensor, drawn: Drawn, palette: Palette, size: Sequence[int], validity: Tensor | None
@@ -141,15 +139,16 @@ class Generator:
         return with_shapes(label, drawn, palette.structures), rest[0] if rest else None
 
     def _degraded(self, image: Tensor, drawn: Drawn, channel: int) -> Tensor:
-        """Blur, bias, clip, [0, 1], exponent."""
+        """Blur, unless an acquisition does it later; bias, clip, [0, 1], exponent."""
         image = blurred(image, drawn.blur)
         bias = drawn.bias[channel : channel + 1]
         if bool((bias != 0).any()):
             image *= upsampled(bias.to(image.device), image.shape)[0].exp_()
         return finished(image, self.settings.clip, float(drawn.exponent[channel]))
 
-    def _acquired(self, images: Sequence[Tensor], drawn: Drawn, spacing: Sequence[float]) -> Tensor:
-        return _stacked([coarsened(image, drawn, spacing) for image in images])
+    def _acquired(self, images: Sequence[Tensor], drawn: Drawn) -> Tensor:
+        scan = drawn.acquisition
+        return _stacked(images if scan is None else [coarsened(image, scan) for image in images])
 
     def _paint_soft(
         self,
@@ -157,7 +156,6 @@ class Generator:
         drawn: Drawn,
         palette: Palette,
         noise: Tensor,
-        spacing: Sequence[float],
         validity: Tensor | None,
     ) -> Painted:
         """As `paint`, with fractions of tissue looked up linearly."""
@@ -191,7 +189,7 @@ class Generator:
                 1 - validity[None, None], grid, mode="nearest", padding_mode="zeros", align_corners=True
             )
             seen = 1 - mask[0, 0]
-        return self._acquired(images, drawn, spacing), made.clamp_(0, 1), seen
+        return self._acquired(images, drawn), made.clamp_(0, 1), seen
 
     def _checked(self, batch: Batch) -> Tensor:
         """The target, refused where it is not one of this label set."""

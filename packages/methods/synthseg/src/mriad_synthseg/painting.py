@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from mriad_synthseg.drawing import SAME_RESOLUTION_SIGMA, THICKNESS_SIGMA
 from mriad_synthseg.fields import doubled, upsampled
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from mriad_synthseg.drawing import Drawn
+    from mriad_synthseg.drawing import Acquisition, Drawn
     from mriad_synthseg.roles import Roles
 
 FLAT = 1e-8  # a range below this is that of a constant image
@@ -146,21 +145,14 @@ def finished(image: Tensor, clip: float, exponent: float) -> Tensor:
     return image
 
 
-def coarsened(image: Tensor, drawn: Drawn, spacing: Sequence[float]) -> Tensor:
-    """What a scanner with the drawn slices would give, brought back to this grid and to [0, 1].
+def coarsened(image: Tensor, scan: Acquisition) -> Tensor:
+    """What a scanner with these slices would give, brought back to this grid and to [0, 1].
 
     Along each axis blur by the slice profile, samples at the slices' centres, and linear interpolation are one
     matrix.
     """
-    if drawn.spacing_mm is None:
-        return image
-    for axis in range(3):
-        n = image.shape[axis]
-        step = drawn.spacing_mm[axis] / spacing[axis]
-        sigma = (
-            THICKNESS_SIGMA * drawn.thickness_mm[axis] / spacing[axis] if step > 1 else SAME_RESOLUTION_SIGMA
-        )
-        operator = acquisition(n, step, sigma).float().to(image.device)
+    for axis, (step, sigma) in enumerate(zip(scan.step, scan.sigma, strict=True)):
+        operator = acquisition(image.shape[axis], step, sigma).float().to(image.device)
         image = torch.tensordot(operator, image, dims=([1], [axis])).movedim(0, axis)
     return stretched(image.contiguous())
 
