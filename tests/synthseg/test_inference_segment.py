@@ -98,6 +98,36 @@ def test_it_is_resumed_and_another_model_is_refused(model, scans, tmp_path, caps
     assert "other columns than this model's" in capsys.readouterr().err
 
 
+def test_what_is_missing_beside_a_segmentation_is_written(model, scans, tmp_path, capsys):
+    """Posteriors that are asked for later, rows that were lost, and posteriors of another model."""
+    out = tmp_path / "out"
+    kept = out / "a_space-working_probseg.nii.gz"
+    assert run(scans / "a.nii.gz", "--model", model, "--out", out) == 0
+    before = (out / "a_dseg.nii.gz").read_bytes()
+    assert not kept.exists()
+    capsys.readouterr()
+
+    def again(expected):
+        assert run(scans, "--model", model, "--out", out, "--posteriors") == 0
+        assert expected in capsys.readouterr().out
+        assert kept.exists()
+        assert json.loads((out / "a_space-working_probseg.json").read_text())["Structures"] == [*LABELS.names]
+
+    again("2 segmented, 0 done before")
+    assert (out / "a_dseg.nii.gz").read_bytes() == before
+    again("0 segmented, 2 done before")
+    first = kept.read_bytes()
+    kept.write_bytes(b"of another model")
+    kept.with_name("a_space-working_probseg.json").write_text('{"Request": "other"}')
+    again("1 segmented, 1 done before")
+    assert kept.read_bytes() == first
+    (out / "quality.csv").unlink()
+    again("2 segmented, 0 done before")
+    assert set(rows(out / "quality.csv")) == {"a", "b"}
+    assert run(scans, "--model", model, "--out", out) == 0  # nothing is missing of what is asked for
+    assert "0 segmented, 2 done before" in capsys.readouterr().out
+
+
 def test_a_bad_scan_ends_nothing_but_itself(model, scans, tmp_path, capsys):
     data = np.full((9, 9, 9), np.nan, np.float32)
     nib.save(nib.Nifti1Image(data, np.eye(4)), scans / "bad.nii.gz")

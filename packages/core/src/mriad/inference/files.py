@@ -61,6 +61,7 @@ def predict_files(
     failed: Sequence[tuple[str, MriadError]] = (),
     on_scan: Callable[[int, int, Scan], None] | None = None,
     on_window: Callable[[int, int], None] | None = None,
+    is_whole: Callable[[Scan], bool] | None = None,
 ) -> Outcome:
     """Predict scans one after the other into `job.out`; a scan that was done before is skipped.
 
@@ -74,6 +75,8 @@ def predict_files(
         failed: cases that were found faulty before; they enter the report.
         on_scan: called with (place from 0, count, scan) before each scan that is predicted.
         on_window: called with (windows done, windows in all) of the current scan.
+        is_whole: called with a scan whose outputs are there; false where something is missing that the predictor
+            itself writes beside them: the scan is predicted again.
 
     Raises:
         StorageError: the output folder is full or cannot be written; nothing further would succeed.
@@ -97,7 +100,8 @@ def predict_files(
                 )
             taken |= set(outputs)
             request = fingerprint({"model": job.identity, "form": job.form, "files": hashes, **_named(job)})
-            if not job.overwrite and _is_done(outputs, request):
+            done = not job.overwrite and _is_done(outputs, request)
+            if done and (is_whole is None or is_whole(scan)):
                 outcome.skipped.append((scan, list(outputs)))
                 row["status"] = "skipped"
             else:

@@ -68,26 +68,30 @@ def segment(
     else:
         raise DataError("there is no such file or folder", where={"path": scan})
     target = (out or runs_root(runs).path / "predictions" / short_name(place)).absolute()
-    measured = MeasuredPredictor(predictor, target, posteriors, overwrite)
+    fingerprint = identity(place)
+    measured = MeasuredPredictor(predictor, target, posteriors, overwrite, fingerprint)
     settings = {"device": device, "threads": used, "posteriors": posteriors}
-    job = Job(short_name(place), identity(place), "hard", target, overwrite, settings)
+    job = Job(short_name(place), fingerprint, "hard", target, overwrite, settings)
     with closing(ScanProgress()) as shown:
 
         def begin(number: int, count: int, one: Scan) -> None:
-            measured.case = str(one.folder / one.name)
+            measured.begin(one)
             shown.on_scan(number, count, one)
 
-        outcome = predict_files(measured, scans, job, failed=faults, on_scan=begin, on_window=shown.on_window)
+        outcome = predict_files(
+            measured,
+            scans,
+            job,
+            failed=faults,
+            on_scan=begin,
+            on_window=shown.on_window,
+            is_whole=measured.has,
+        )
     typer.echo(
         f"{len(outcome.done)} segmented, {len(outcome.skipped)} done before, {len(outcome.failed)} failed"
     )
     if outcome.done or outcome.skipped:
         typer.echo(f"labels, volumes.csv (mm³) and quality.csv in {target}")
-    bare = [
-        name for one, _ in outcome.skipped if not measured.volumes.has(name := str(one.folder / one.name))
-    ]
-    if bare:
-        typer.echo(f"without a row in volumes.csv: {', '.join(bare)} (--overwrite measures again)", err=True)
     for case, error in outcome.failed:
         typer.echo(f"\nfailed: {case}\n{error}", err=True)
     if outcome.failed:
