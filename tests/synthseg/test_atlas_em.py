@@ -12,12 +12,13 @@ from mriad.geometry import Grid
 from mriad.inference.load import identity, load_predictor
 from mriad.stages.artefact import StageContext
 from mriad.testing import check_predictor, check_stage
-from mriad.vocabulary import Sample, Volume
+from mriad.vocabulary import LabelSet, Sample, Volume
 from mriad_synthseg.atlas import Atlas, Classes
 from mriad_synthseg.atlas_building import Indexed, affine_between, build_atlas, group_affines, shape_of
-from mriad_synthseg.atlas_predictor import AtlasPredictor
+from mriad_synthseg.atlas_predictor import AtlasPredictor, Fitted
 from mriad_synthseg.atlas_stage import AtlasSettings, FitAtlas
 from mriad_synthseg.atlas_warp import Axes, Deform, PriorReader, Warp, bspline_table, improved
+from mriad_synthseg.mixture import Fit, Mixture
 from scipy.interpolate import BSpline
 
 SHARED = {
@@ -79,6 +80,34 @@ def test_what_counts_as_another_is_added_to_it():
     expected = priors[place["left thalamus"]] + priors[place["left putamen"]]
     np.testing.assert_allclose(got[thalamus], expected, atol=1e-5)
     np.testing.assert_allclose(1 - got.sum(0), priors[0] + priors[place["CSF"]], atol=1e-5)
+
+
+def test_priors_alone_say_where_a_structure_is_possible():
+    """Planes along x: background, then a core of prior 5e-5 that looks like core, then the rim, then the core.
+
+    The rim shares Gaussians with the background, and is segmented all the same.
+    """
+    labels = LabelSet.of({"rim": 1, "core": 2})
+    priors = np.zeros((3, 12, 6, 6), np.float32)
+    priors[0, :4] = 1
+    priors[0, 4], priors[2, 4] = 1 - 5e-5, 5e-5
+    priors[1, 5:8] = 1
+    priors[2, 8:] = 1
+    grid = Grid.of((12, 6, 6), np.diag([2.0, 2, 2, 1]))
+    settings = AtlasSettings(classes={"background": ["rim"]}, background_gaussians=1)
+    predictor = AtlasPredictor(Atlas(priors, grid, labels, 1), settings, ("image",))
+    bright = np.isin(np.arange(12), [4, 8, 9, 10, 11])
+    image = np.broadcast_to(np.where(bright, 100, 0)[:, None, None], grid.shape).astype(np.float32)
+    means = np.log(0.03 + np.array([[0.0], [1.0]]))
+    gaussians = Mixture(means, np.full((2, 1), 0.1), np.ones(2), np.arange(2))
+    axes = Axes.of(grid)
+    fitted = Fitted(Warp.start(axes, np.eye(4), 14.0), Fit(gaussians), axes, ())
+    sample = Sample("a", image[None], grid)
+    found = np.concatenate([s.values.numpy() for s in predictor._posteriors(sample, fitted, None)], axis=1)
+    rim, core = found[..., 3, 3]
+    np.testing.assert_allclose(rim, np.isin(np.arange(12), [5, 6, 7]), atol=1e-3)
+    np.testing.assert_allclose(core, np.arange(12) >= 8, atol=1e-3)
+    assert core[4] == 0
 
 
 class TestAtlas:

@@ -33,6 +33,9 @@ _DARK = 0.03
 """Added before the logarithm, as a share of the 99.5th percentile: keeps the noise of air from spreading."""
 _GROWN_MM = 10.0  # of the mask in which voxels are fitted and segmented
 _SEEN = 0.01  # prior of all structures above which a voxel is in the mask, before it is grown
+_POSSIBLE = 1e-4
+"""Prior of all structures together, up to which a voxel is background whatever its intensity says. A likelihood ratio
+has no bound, so that fat or an eye, which no Gaussian of the background fits, could become a structure anywhere."""
 _EM_STEPS = 30
 _GAIN = 1e-4  # log-likelihood per voxel; less ends a turn
 _NATIVE_VOXELS = 200_000  # that the Gaussians are fitted to at the end
@@ -235,7 +238,8 @@ class AtlasPredictor:
         """Posteriors (S, …) on the native grid, in slabs across the first axis."""
         axes, fit = fitted.axes, fitted.fit
         structures = PriorReader(self.atlas.priors, self.atlas.grid, axes)
-        reader = self._reader(axes, 0.0)
+        # The atlas's background, not the class: a structure may share Gaussians with it.
+        background = PriorReader(self.atlas.priors[:1], self.atlas.grid, axes)
         positions = axes.positions(sample.grid)
         scale = [_scale_of(channel) for channel in sample.image]
         count = sample.grid.shape[0]
@@ -246,9 +250,9 @@ class AtlasPredictor:
             out = np.zeros((len(self.label_set), end - begin, *sample.grid.shape[1:]), np.float32)
             part = replace(sample, image=sample.image[:, begin:end])
             with torch.no_grad():
-                places = reader.places(fitted.warp, some)
-                flat = places.reshape(-1, 3)
-                near = _near(reader, flat).reshape(places.shape[:3])
+                places = background.places(fitted.warp, some)
+                outside = background.read(places.reshape(-1, 3))[0].reshape(places.shape[:3])
+                near = (outside < 1 - _POSSIBLE).numpy()
                 if near.any():
                     priors = structures.read(places[torch.from_numpy(near)]).numpy()
                     level = _Level(part, axes, scale, self.settings, near, some)
@@ -273,12 +277,6 @@ class AtlasPredictor:
             if target >= 0:
                 out[target] += joint[k + 1]
         return np.clip(out, 0, 1)
-
-
-def _near(reader: PriorReader, flat: torch.Tensor) -> NDArray[np.bool_]:
-    """Where the priors leave room for a structure: elsewhere its posterior is below 1e-4 of any likelihood ratio."""
-    near: NDArray[np.bool_] = (reader.read(flat)[0] < 1 - 1e-4).numpy()
-    return near
 
 
 class _Level:
