@@ -38,13 +38,35 @@ def a_velocity(seed: int, std: float, size=(80, 80, 80), nodes: int = 10) -> tor
     return upsampled(coarse, size)
 
 
-def jacobian(u: np.ndarray) -> np.ndarray:
-    """Determinant of x + u(x), forward differences, (3, X, Y, Z)."""
-    ahead = [
-        np.diff(u, axis=a + 1)[:, : u.shape[1] - 1, : u.shape[2] - 1, : u.shape[3] - 1] for a in range(3)
-    ]
-    matrix = np.stack(ahead, 1).transpose(2, 3, 4, 0, 1) + np.eye(3)
-    return np.linalg.det(matrix)
+def least_jacobian(u: np.ndarray) -> float:
+    """Least determinant of x + u(x), trilinear between voxels, over all eight corners of each cell; (3, X, Y, Z)."""
+    edges = [np.diff(u, axis=a + 1) for a in range(3)]
+    for a in range(3):
+        edges[a][a] += 1
+    least = np.inf
+    for corner in itertools.product((0, 1), repeat=3):
+        x, y, z = (
+            edge[
+                :,
+                *(
+                    slice(None) if b == a else slice(c, c + n - 1)
+                    for b, (c, n) in enumerate(zip(corner, u.shape[1:], strict=True))
+                ),
+            ]
+            for a, edge in enumerate(edges)
+        )
+        least = min(least, float((x * np.cross(y, z, axis=0)).sum(0).min()))
+    return least
+
+
+def test_the_least_jacobian_of_affine_and_mirrored_maps():
+    at = identity((5, 6, 4)).numpy()
+    matrix = np.array([[0.2, 0.1, 0], [-0.3, 0.1, 0.2], [0.1, 0, -0.4]])
+    found = least_jacobian(np.einsum("ij,jxyz->ixyz", matrix, at))
+    assert found == pytest.approx(np.linalg.det(matrix + np.eye(3)), rel=1e-5)
+    kink = np.zeros((3, 5, 6, 4))
+    kink[0, 2:] = -1.5  # one layer of cells turns over
+    assert least_jacobian(kink) == pytest.approx(-0.5)
 
 
 @BACKENDS
@@ -56,16 +78,22 @@ def test_a_constant_velocity_is_its_own_displacement(backend):
     assert torch.equal(integrate(velocity, backend)[1:], torch.zeros(2, 12, 11, 10))
 
 
-@pytest.mark.parametrize("std", [3, 4])
-def test_twenty_fields_are_diffeomorphic_where_the_plain_displacement_folds(std):
-    """The spec's simulation: 80³, grid 10; measured .04 to .14 there."""
-    folded = 0
+@pytest.mark.parametrize(
+    ("size", "nodes", "std"),
+    [
+        (40, 5, 4),  # the same distance of nodes on an eighth of the voxels
+        pytest.param(80, 10, 3, marks=pytest.mark.slow),
+        pytest.param(80, 10, 4, marks=pytest.mark.slow),
+    ],
+)
+def test_twenty_fields_are_diffeomorphic_where_the_plain_displacement_folds(size, nodes, std):
+    """The spec's simulation, 160³ at half resolution: σ is in full-resolution voxels, so half of it is drawn here."""
+    least, folded = [], 0
     for seed in range(20):
-        velocity = a_velocity(
-            seed, std, (40, 40, 40), 5
-        )  # the same spacing of nodes on an eighth of the voxels
-        assert jacobian(integrate(velocity, "torch").numpy()).min() > 0, seed
-        folded += jacobian(velocity.numpy()).min() < 0
+        velocity = a_velocity(seed, std / 2, (size,) * 3, nodes)
+        least.append(least_jacobian(integrate(velocity, "torch").numpy()))
+        folded += least_jacobian(velocity.numpy()) < 0
+    assert min(least) > 0.1
     assert folded >= 15
 
 
