@@ -17,6 +17,7 @@ from mriad.images import FileSource, read_volume, write_like
 from mriad.launch.inline import InlineLauncher
 from mriad.stages.artefact import Artefact, StageContext
 from mriad.stages.dataset import open_dataset, write_dataset
+from mriad.stages.train import index_of
 from mriad.testing import check_stage
 from mriad.vocabulary import Label
 from mriad_synthseg.commands import app
@@ -266,8 +267,12 @@ def test_labels_may_come_from_an_earlier_stage(folder, tmp_path_factory):
     assert summary["classes_never_seen"] == [n for n in ROLES.class_names if n not in ("background", "skull")]
     where = context(folder, tmp_path_factory, chosen, redraw=made)
     SplitBackground(cases="T1w", clusters=2).run(where)
-    found = open_dataset(where.folder)[0].labels["redrawn"].source.read().data
-    assert ((found == 502) == (INDEX > 0)).all()
+    found = open_dataset(where.folder)[0].labels["redrawn"].source
+    assert ((found.read().data == 502) == (INDEX > 0)).all()
+    # Who trains on the parts trains on them, not on the labels that they were made of.
+    trained = index_of(chosen, (str(where.folder),), str(made.folder))
+    assert trained[0].labels["redrawn"].source.location == found.location
+    assert index_of(chosen, labels=str(made.folder))[0].labels["redrawn"].source.location != found.location
 
 
 def test_the_command_refuses_labels_that_a_stage_makes(folder, tmp_path, tmp_path_factory):

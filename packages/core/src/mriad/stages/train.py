@@ -147,7 +147,7 @@ def index_of(experiment: Experiment, datasets: tuple[str, ...] = (), labels: str
         experiment: names the data set.
         datasets: folders of data set artefacts, used instead of it.
         labels: folder of a data set artefact whose labels are added to the cases of the same id; its annotations
-            too, where a case has none of that name.
+            too, where a case has none of that name. Labels of `datasets` stay: they may have been made of these.
 
     Raises:
         DataError: an artefact has no manifest, or its labels fit no case.
@@ -170,10 +170,12 @@ def index_of(experiment: Experiment, datasets: tuple[str, ...] = (), labels: str
         raise DataError(
             "the labels of an earlier stage belong to no case of the data set", where={"stage": labels}
         )
-    return Index([_with_made(case, made.get(case.id)) for case in index], index.label_set)
+    return Index([_with_made(case, made.get(case.id), bool(datasets)) for case in index], index.label_set)
 
 
-def _with_made(case: Case, made: Case | None) -> Case:
+def _with_made(case: Case, made: Case | None, keep: bool) -> Case:
+    """The case with what a stage made; with `keep` its own labels stay where both have one of a name."""
     if made is None:
         return case
-    return replace(case.with_labels(**made.labels), annotations={**made.annotations, **case.annotations})
+    labels = {**made.labels, **case.labels} if keep else {**case.labels, **made.labels}
+    return replace(case, labels=labels, annotations={**made.annotations, **case.annotations})
