@@ -225,6 +225,23 @@ class TestTwoProcesses:
         assert "is being run by process" in talk.messages[0]
         assert "was done by another process, skipped" in talk.messages[1]
 
+    def test_whoever_waits_holds_no_stage_that_another_could_wait_for(self, make, stages_root, talk):
+        """So no two processes can wait for each other, in whatever order their graphs name the stages."""
+        held: list[Path] = []
+
+        @contextmanager
+        def watched(folder):
+            assert not held, f"waits for {folder.name} with {held[0].name} in hand"
+            with file_guard(folder) as lock:
+                held.append(folder)
+                try:
+                    yield lock
+                finally:
+                    held.remove(folder)
+
+        made, _ = run(make(stages=STAGES), stages_root, talk, guard=watched)
+        assert len(made) == 4
+
     def test_the_waiting_one_takes_over_when_the_other_fails(self, make, stages_root, talk):
         experiment = make(stages={"make": "toy.make"})
         tries = []

@@ -136,9 +136,13 @@ def _run_search(
 ) -> None:
     """One training of a search: the stages up to it and nothing that measures test cases.
 
+    What its twin had at each validation is told to this search's judge too: the stage goes on where the twin left it.
+
     Raises:
         StageError: validation had no value of the metric.
     """
+    from mriad.tracking.record import RunRecord
+
     asked = job.search
     assert asked is not None
     graph = expand(experiment)
@@ -167,6 +171,9 @@ def _run_search(
         ]
         judged = Reporters(told, *(judge if asked.rungs else ()))
         try:
+            if job.twin and math.isnan(best):
+                for step, value in RunRecord(Path(job.twin)).history().get(asked.key, ()):
+                    judged.log(step, {asked.key: value})
             summary = _upto(asked.node, graph, marks, root, judged, used)
         except StoppedEarlyError as stop:
             told.message(stop.what)

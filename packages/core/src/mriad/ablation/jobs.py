@@ -48,6 +48,10 @@ class Job:
     """Of a trial: the fingerprints of its stages, which cover the data, files and versions that they read."""
     search: SearchTrial | None = None
     """The training of a search; None for a trial."""
+    training: str = ""
+    """Of a search's training: the fingerprint of its stage, which another search may need too."""
+    twin: str = ""
+    """Folder of the record of an equal training of another search, which is done before it; see `rounds`."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Of a trial's record, besides its variant, fold and seed."""
 
@@ -114,7 +118,8 @@ def search_jobs(
 ) -> tuple[list[Job], list[Job]]:
     """Stages that at least two trainings need, and one job a training: (search, number, values) each.
 
-    Equal values are one training; its id does not depend on the number.
+    Equal values are one training; its id does not depend on the number. Searches of variants that differ in what no
+    training reads have equal trainings too, each with a record of its own: the second names the first as its twin.
     """
     jobs: dict[str, Job] = {}
     experiments: dict[str, Experiment] = {}
@@ -131,7 +136,28 @@ def search_jobs(
         )
         if job.id not in jobs:
             jobs[job.id], experiments[job.id] = job, experiment
-    return _with_shared(list(jobs.values()), list(experiments.values()))
+    stages, found = _with_shared(list(jobs.values()), list(experiments.values()))
+    last: dict[str, Path] = {}
+    for place, job in enumerate(found):
+        found[place] = replace(job, twin=str(last.get(job.training, "")))
+        last[job.training] = folder_of(job, root)
+    return stages, found
+
+
+def rounds(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs in groups to be done one after the other, none of which has a training twice.
+
+    Two at once would be one that trains and one that holds its place, its memory or its GPU while it waits.
+    """
+    found: list[list[Job]] = []
+    begun: dict[str, int] = {}
+    for job in jobs:
+        place = begun.get(job.training, 0) if job.training else 0
+        begun[job.training] = place + 1
+        if place == len(found):
+            found.append([])
+        found[place].append(job)
+    return found
 
 
 def _with_shared(jobs: Sequence[Job], experiments: Sequence[Experiment]) -> tuple[list[Job], list[Job]]:
@@ -147,6 +173,7 @@ def _with_shared(jobs: Sequence[Job], experiments: Sequence[Experiment]) -> tupl
     users: dict[str, list[str]] = defaultdict(list)
     first: dict[str, tuple[Job, str, set[str]]] = {}
     all_marks: list[tuple[str, ...]] = []
+    trainings: list[str] = []
     for job, experiment in zip(jobs, experiments, strict=True):
         graph = expand(experiment)
         marks = fingerprints(graph, once)
@@ -159,6 +186,7 @@ def _with_shared(jobs: Sequence[Job], experiments: Sequence[Experiment]) -> tupl
             wanted = {node.name for node in graph if node.kind != "table"}
             marks_kept = list(marks.values())
         all_marks.append(tuple(sorted(marks_kept)))
+        trainings.append("" if job.search is None else marks[job.search.node])
         for name in graph.nodes:
             if name in wanted:
                 mark = marks[name]
@@ -167,8 +195,8 @@ def _with_shared(jobs: Sequence[Job], experiments: Sequence[Experiment]) -> tupl
     shared = {mark: sorted(set(ids)) for mark, ids in users.items() if len(set(ids)) > 1}
     stages = [_stage_job(mark, ids, *first[mark], shared) for mark, ids in shared.items()]
     return stages, [
-        replace(job, marks=marks, needs=tuple(mark for mark in marks if mark in shared))
-        for job, marks in zip(jobs, all_marks, strict=True)
+        replace(job, marks=marks, training=training, needs=tuple(mark for mark in marks if mark in shared))
+        for job, marks, training in zip(jobs, all_marks, trainings, strict=True)
     ]
 
 

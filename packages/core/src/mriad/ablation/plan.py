@@ -95,6 +95,17 @@ class Plan:
 
         return replace(self, trials=tuple(final(trial) for trial in self.trials))
 
+    def tested_with(
+        self, search: PlannedSearch, values: Mapping[str, Any], root: RunsRoot
+    ) -> list[StudyTrial]:
+        """Trials of a search's variant and fold that have finished with these values as its winner's."""
+        found = []
+        for trial in self.trials:
+            if trial.search is not None and trial.search.id == search.id:
+                made = search.make(values, trial.fold, trial.seed, search.id)
+                found.append(replace(trial, experiment=made).at(root))
+        return Study(self.ablation.name, found).finished
+
     @property
     def variants(self) -> tuple[str, ...]:
         """Names, those that a grid made included, in the order of the file."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from mriad.ablation.execute import run_all
-from mriad.ablation.jobs import Ended, Job, Setting, folder_of, is_done, plan_jobs
+from mriad.ablation.jobs import Ended, Job, Setting, folder_of, is_done, plan_jobs, rounds
 from mriad.ablation.searching import run_searches
 from mriad.ablation.watch import Watch, Watched
 from mriad.errors import ExperimentError, LaunchError
@@ -217,7 +217,7 @@ class _Doing:
         failed: list[Ended] = []
         with Watch(watched, self.record, key, higher, options.stream, counted_as=counted_as):
             done: set[str] = set()
-            for wave in (*_waves(stages), jobs):
+            for wave in (*_waves(stages), *rounds(jobs)):
                 todo = [job for job in wave if not is_done(job, root)]
                 done |= {job.id for job in wave} - {job.id for job in todo}
                 blocked = [job for job in todo if any(need not in done for need in job.needs)]

@@ -67,6 +67,11 @@ class Tried:
     reason: str = ""
     """Why it failed; it is tried again by the next start."""
 
+    @property
+    def told(self) -> str:
+        """`optimiser.lr=0.0034, loss=...`."""
+        return ", ".join(f"{key}={value}" for key, value in self.values.items())
+
 
 @dataclass(frozen=True)
 class PlannedSearch:
@@ -135,9 +140,12 @@ class PlannedSearch:
         sign = -1 if self.higher else 1
         return min(ended, key=lambda t: (sign * t.value, t.number))
 
-    def told(self, tried: Sequence[Tried]) -> str:
-        """`search of soft fold 0: optimiser.lr=0.0034 (val/dice 0.91; 12 trainings, 5 stopped early, 1 diverged)`."""
-        best = self.winner(tried)
+    def told(self, tried: Sequence[Tried], kept: Tried | None = None) -> str:
+        """`search of soft fold 0: optimiser.lr=0.0034 (val/dice 0.91; 12 trainings, 5 stopped early, 1 diverged)`.
+
+        `kept`: the one that won before and stays, whatever won now.
+        """
+        best = kept or self.winner(tried)
         facts = [f"{len(tried)} trainings"]
         for count, what in (
             (sum(t.stopped for t in tried), "stopped early"),
@@ -147,8 +155,7 @@ class PlannedSearch:
             facts += [f"{count} {what}"] if count else []
         if best is None:
             return f"{self.name}: no training ended with a value of {self.key} ({', '.join(facts)})"
-        values = ", ".join(f"{key}={value}" for key, value in best.values.items())
-        return f"{self.name}: {values} ({self.key} {best.value:.4g}; {', '.join(facts)})"
+        return f"{self.name}: {best.told} ({self.key} {best.value:.4g}; {', '.join(facts)})"
 
 
 def plan_search(variant: str, spec: Search, make: Make, seed: int) -> Callable[[int], PlannedSearch]:

@@ -42,8 +42,9 @@ def run_searches(
 ) -> tuple[Plan, list[Ended]]:
     """Run what the searches of a plan have not tried; the plan with the winners' values, and what failed.
 
-    A training that fails is left out and tried again by the next start. A search in which none ended well fails, and
-    with it the trials that wait for it.
+    A training that fails is left out and tried again by the next start. Where it then is the best, it wins unless a
+    trial has been tested with the values that won before: those stay, and `message` says so. A search in which none
+    ended well fails, and with it the trials that wait for it.
 
     Args:
         plan: as `make_plan` gives it.
@@ -82,8 +83,13 @@ def run_searches(
     for search in plan.searches:
         all_of_it = [found[search.id][n] for n in sorted(found[search.id])]
         best = search.winner(all_of_it)
-        message(search.told(all_of_it))
-        _write(search, all_of_it, best, root)
+        kept = _tested(search, all_of_it, plan, root)
+        message(search.told(all_of_it, kept))
+        late = best if best and kept and best.values != kept.values else None
+        if late is not None and kept is not None:
+            message(_came_late(search, late, kept, plan, root))
+        best = kept or best
+        _write(search, all_of_it, best, late, root)
         if best is not None:
             winners[search.id] = best
     for trial in plan.trials:
@@ -103,11 +109,31 @@ def as_far_as_known(plan: Plan, root: RunsRoot) -> tuple[Plan, int]:
         _, jobs = search_jobs([(search, n, values) for n, values in drawn.items()], root)
         found = [tried(job, job.search.number, root) for job in jobs if job.search is not None]
         left = search.spec.trials - len(drawn) + sum(bool(one.reason) for one in found)
-        best = None if left else search.winner(found)
+        best = _tested(search, found, plan, root) or (None if left else search.winner(found))
         if best is not None:
             winners[search.id] = best
         lacking += left
     return plan.tuned(winners), lacking
+
+
+def _tested(search: PlannedSearch, found: Sequence[Tried], plan: Plan, root: RunsRoot) -> Tried | None:
+    """The training with whose values a trial has finished; None before that.
+
+    From then on another winner would be a choice that knows what the test gave.
+    """
+    used = [one for one in found if plan.tested_with(search, one.values, root)]
+    return search.winner(used) or next(iter(used), None)
+
+
+def _came_late(search: PlannedSearch, late: Tried, kept: Tried, plan: Plan, root: RunsRoot) -> str:
+    """What a person is told where a training that had failed is better than the winner, which stays."""
+    names = " ".join(trial.folder.name for trial in plan.tested_with(search, kept.values, root))
+    return (
+        f"{search.name}: training {late.number} ({late.told}; {search.key} {late.value:.4g}) had failed when the "
+        f"winner was chosen, and is better than it: training {kept.number} ({kept.told}; {search.key} "
+        f"{kept.value:.4g}). The winner stays, since trials were tested with its values. To take the better ones, "
+        f"remove those trials and run the same command again: mriad runs prune {names} --runs {root.path}"
+    )
 
 
 def _draws(search: PlannedSearch, root: RunsRoot) -> dict[int, dict[str, Any]]:
@@ -146,7 +172,9 @@ def _suggest(
         atomic_write_json(place, {"values": [*known.values(), *before[len(known) :]]})
 
 
-def _write(search: PlannedSearch, found: Sequence[Tried], best: Tried | None, root: RunsRoot) -> None:
+def _write(
+    search: PlannedSearch, found: Sequence[Tried], best: Tried | None, late: Tried | None, root: RunsRoot
+) -> None:
     atomic_write_json(
         search.folder(root) / FOUND,
         {
@@ -157,6 +185,7 @@ def _write(search: PlannedSearch, found: Sequence[Tried], best: Tried | None, ro
             "metric": search.key,
             "space": {key: str(values) for key, values in search.spec.space.items()},
             "winner": None if best is None else best.number,
+            "better, but late": None if late is None else late.number,
             "trials": [
                 {**vars(t), "values": dict(t.values), "value": None if math.isnan(t.value) else t.value}
                 for t in found
