@@ -8,15 +8,19 @@ import sys
 
 import mriad
 import mriad.inference.engine as engine_module
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import typer
 from inference_fakes import DomainNet, save_fake, task_of, volume_of
+from mriad.cli.predict import predict as predict_command
 from mriad.errors import ExperimentError
-from mriad.inference.engine import Autocast, Converted, Engine, takes_domain
+from mriad.inference.engine import Autocast, Converted, Engine, engine_version, takes_domain
 from mriad.inference.load import load_predictor
 from mriad_standard.models import PlainUNet
 from torch import nn
+from typer.testing import CliRunner
 
 CPU = torch.device("cpu")
 needs_openvino = pytest.mark.skipif(
@@ -109,6 +113,68 @@ def test_a_network_that_cannot_be_converted_is_run_by_torch_and_that_is_said_onc
     assert not recwarn
 
 
+class TestWhatRan:
+    """`run.json`: the engine that was asked for, and the one that computed what was written."""
+
+    def _predict(self, tmp_path, *shapes, engine="auto"):
+        place = tmp_path / "model"
+        if not place.exists():
+            save_fake(place)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        for number, shape in enumerate(shapes):
+            scan = nib.Nifti1Image(np.indices(shape, np.float32)[0], np.eye(4))
+            nib.save(scan, tmp_path / "in" / f"{number}.nii.gz")
+        app = typer.Typer()
+        app.command()(predict_command)
+        given = ["--model", place, "--out", tmp_path / "out", "--engine", engine, "--threads", 1]
+        done = CliRunner().invoke(app, [str(word) for word in (tmp_path / "in", *given)])
+        assert done.exit_code == 0, done.output
+        return json.loads((tmp_path / "out" / "run.json").read_text())
+
+    @pytest.fixture
+    def converts(self, monkeypatch):
+        """OpenVINO as if installed, which takes windows of up to the given number of voxels."""
+
+        def with_room_for(voxels):
+            def compiled(network, image, precision):
+                if image.numel() > voxels:
+                    raise RuntimeError("no kernel for this shape")
+                return type("Request", (), {"infer": lambda _, given, **__: [network(image * 0).numpy()]})()
+
+            monkeypatch.setattr(engine_module, "_obstacle", lambda device, precision: "")
+            monkeypatch.setattr(engine_module, "_compiled", compiled)
+
+        return with_room_for
+
+    def test_torch_where_the_network_was_not_converted(self, tmp_path, converts):
+        converts(0)
+        with pytest.warns(RuntimeWarning, match="torch runs it"):
+            record = self._predict(tmp_path, (4, 4, 4))
+        assert record["config"]["engine_asked"] == "auto"
+        assert record["config"]["engine"] == engine_version("torch")
+        assert record["inputs"][0]["engine"] == engine_version("torch")
+
+    def test_both_where_a_later_shape_was_not_converted(self, tmp_path, converts):
+        converts(64)
+        with pytest.warns(RuntimeWarning, match="torch runs it"):
+            record = self._predict(tmp_path, (4, 4, 4), (5, 5, 5), (4, 4, 4))
+        both = [engine_version("openvino"), engine_version("torch")]
+        assert [row["engine"] for row in record["inputs"]] == [both[0], both[1], both[1]]
+        assert record["config"]["engine"] == ", ".join(both)
+
+    def test_nothing_where_all_was_done_before(self, tmp_path):
+        for expected in (engine_version("torch"), None):
+            record = self._predict(tmp_path, (4, 4, 4), engine="torch")
+            assert record["config"]["engine"] == expected
+            assert record["config"]["engine_asked"] == "torch"
+        assert "engine" not in record["inputs"][0]
+
+    @needs_openvino
+    def test_openvino_with_its_version(self, tmp_path):
+        record = self._predict(tmp_path, (4, 4, 4), engine="openvino")
+        assert record["config"]["engine"].startswith("openvino 20")
+
+
 @needs_openvino
 def test_a_demanded_engine_that_cannot_convert_is_refused():
     run = Engine("openvino").run(Stubborn().eval(), CPU)
@@ -169,7 +235,7 @@ def test_a_predictor_without_networks_takes_no_engine(tmp_path):
     document = {"type": "fake.constant", "format": 1}
     (tmp_path / "predictor.json").write_text(json.dumps(document))
     load_predictor(tmp_path, engine=Engine("auto"))
-    with pytest.raises(ExperimentError, match="a predictor of a plugin takes no engine"):
+    with pytest.raises(ExperimentError, match="asks no networks, so it takes no engine"):
         load_predictor(tmp_path, engine=Engine("torch", "bf16"))
 
 

@@ -8,9 +8,10 @@ import mriad
 import numpy as np
 import pytest
 import torch
-from mriad.errors import CheckpointError, StorageError
+from mriad.errors import CheckpointError, DataError, StorageError
 from mriad.experiment.model import PredictSection
 from mriad.geometry import Grid
+from mriad.inference.engine import Autocast, Engine, engines_that_ran
 from mriad.inference.load import load_predictor, save_predictor
 from mriad.interfaces import Model
 from mriad.registry import copy_of, registry, using
@@ -44,15 +45,30 @@ class CopyModel(Model):
         return Copied()
 
 
+class CopiedByDomain(Copied):
+    """One structure in domain "a", a second and empty one in "b"."""
+
+    def forward(self, x, domain):
+        return x * self.scale if domain == "a" else torch.cat([x * self.scale, x * 0], 1)
+
+
+class DomainModel(Model):
+    type: Literal["centred_test.domains"] = "centred_test.domains"
+
+    def build(self, task):
+        return CopiedByDomain()
+
+
 @pytest.fixture(autouse=True)
 def _with_the_copying_network():
     known = copy_of(registry())
     known.add(CopyModel, "centred_test", "mriad-centred-test")
+    known.add(DomainModel, "centred_test", "mriad-centred-test")
     with using(known):
         yield
 
 
-def _model(folder, steps=None):
+def _model(folder, steps=None, task=TASK, model=None):
     if steps is None:
         steps = [
             Orient(axes="RPI"),
@@ -62,9 +78,9 @@ def _model(folder, steps=None):
     predict = PredictSection.model_validate({"head": "softseg.clamp", "window": [24, 24, "full"]})
     return save_predictor(
         folder,
-        task=TASK,
+        task=task,
         predict=predict,
-        model=CopyModel(),
+        model=model or CopyModel(),
         preprocessing=steps,
         parameters=[None] * len(steps),
         networks={"network": Copied().state_dict()},
@@ -79,8 +95,8 @@ def _tube(at=(58, 14), radius=5.0, size=SIZE):
     return Volume(data, Grid.of(size, np.diag([1.0, 1.0, 1.0, 1.0])))
 
 
-def _centred(tmp_path, *more):
-    made = CliRunner().invoke(app, ["centre", str(_model(tmp_path / "m")), str(tmp_path / "c"), *more])
+def _centred(tmp_path, **model):
+    made = CliRunner().invoke(app, ["centre", str(_model(tmp_path / "m", **model)), str(tmp_path / "c")])
     assert made.exit_code == 0, made.output
     return tmp_path / "c"
 
@@ -137,6 +153,52 @@ def test_nothing_found_is_said_and_gives_the_usual_prediction(tmp_path):
         found = mriad.predict(_centred(tmp_path), scan)
     usual = mriad.predict(tmp_path / "m", scan, engine="torch")
     np.testing.assert_array_equal(found.probabilities, usual.probabilities)
+
+
+class TestDomains:
+    """A network with norms and structures by domain, asked twice."""
+
+    @pytest.fixture
+    def place(self, tmp_path):
+        sets = {"a": LabelSet.of({"cord": 1}), "b": LabelSet.of({"cord": 1, "csf": 2})}
+        task = Task(("T2w",), sets, "raw", domains=("a", "b"))
+        return _centred(tmp_path, task=task, model=DomainModel())
+
+    @pytest.mark.parametrize(("domain", "structures"), [("a", 1), ("b", 2)])
+    def test_both_passes_are_asked_for_the_domain(self, place, domain, structures):
+        scan, inside = _tube(), np.s_[:, :, 4:36]
+        for found in (
+            mriad.predict(place, scan, domain=domain),
+            load_predictor(place, domain=domain)({"T2w": scan}),
+            mriad.predict(load_predictor(place), scan, domain=domain),
+        ):
+            assert found.probabilities.shape[0] == len(found.label_set) == structures
+            np.testing.assert_allclose(found.probabilities[0][inside], scan.data[inside], atol=1e-5)
+
+    def test_a_domain_that_is_not_said_or_not_known_is_refused_with_those_that_are(self, place):
+        for domain in ("", "c"):
+            with pytest.raises(DataError, match="needs to know the domain") as caught:
+                mriad.predict(place, _tube(), domain=domain)
+            assert "one of a, b" in str(caught.value)
+            assert "--domain a" in str(caught.value)
+
+
+class TestEngine:
+    def test_both_passes_run_by_the_engine_that_is_asked_for(self, tmp_path):
+        place, scan = _centred(tmp_path), _tube()
+        predictor = load_predictor(place, engine=Engine("torch", "bf16"))
+        assert [type(network) for network in predictor.networks] == [Autocast]
+        found = predictor({"T2w": scan}).probabilities
+        np.testing.assert_allclose(found[0][:, :, 4:36], scan.data[:, :, 4:36], atol=2**-8)
+
+    def test_openvino_gives_what_torch_gives(self, tmp_path):
+        pytest.importorskip("openvino")
+        place, scan = _centred(tmp_path), _tube()
+        predictor = load_predictor(place, engine=Engine("openvino"))
+        found = predictor({"T2w": scan}).probabilities
+        assert engines_that_ran(predictor.networks) == ("openvino",)
+        expected = load_predictor(place)({"T2w": scan}).probabilities
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_the_weighted_centre_by_hand():

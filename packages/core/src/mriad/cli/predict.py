@@ -81,7 +81,7 @@ def predict(
     place = find_model(model, runs)
     import torch
 
-    from mriad.inference.engine import Engine, engine_version
+    from mriad.inference.engine import Engine
     from mriad.inference.files import Job, predict_files
     from mriad.inference.load import identity, load_predictor
 
@@ -92,12 +92,12 @@ def predict(
     scans, faults = _scans(scan, channel or [], predictor)
     name = short_name(place)
     target = out or runs_root(runs).path / "predictions" / name
-    name_used, reason = chosen.used(device)
+    _, reason = chosen.used(device)
     settings = {
         "device": device,
         "threads": used,
         "domain": domain,
-        "engine": engine_version(name_used),
+        "engine_asked": engine,
         "precision": precision,
     }
     if reason and device == "cpu":

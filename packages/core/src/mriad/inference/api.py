@@ -10,7 +10,7 @@ from mriad.images import read_volume
 from mriad.inference.engine import Engine, EngineName, Precision
 from mriad.inference.load import load_predictor
 from mriad.inference.prediction import stream_of
-from mriad.inference.predictor import EnsemblePredictor, NetworkPredictor
+from mriad.inference.predictor import OfNetworks
 from mriad.model_file import find_model
 from mriad.vocabulary import Volume
 
@@ -59,7 +59,7 @@ def predict(
         predictor = load_predictor(find_model(model, runs), device, engine=Engine(engine, precision))
     else:
         predictor = model
-    if domain and isinstance(predictor, (NetworkPredictor, EnsemblePredictor)):
+    if domain and isinstance(predictor, OfNetworks):
         predictor = predictor.for_domain(domain)
     return stream_of(predictor, read_channels(predictor, image), on_window).collect()
 

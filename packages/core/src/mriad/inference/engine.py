@@ -16,6 +16,8 @@ from torch import nn
 from mriad.errors import ExperimentError, MriadError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 EngineName = Literal["auto", "torch", "openvino"]
@@ -109,6 +111,8 @@ class Converted(nn.Module):
         self.wrapped = network
         self._precision = precision
         self._required = required
+        self.ran: set[str] = set()
+        """Names of the engines that have computed outputs since this was last cleared."""
         self._instead: nn.Module | None = None
         self._requests: dict[tuple[int, ...], Any] = {}
 
@@ -121,6 +125,7 @@ class Converted(nn.Module):
         shape = tuple(image.shape)
         if self._instead is None and shape not in self._requests:
             self._convert(image, shape)
+        self.ran.add("openvino" if self._instead is None else "torch")
         if self._instead is not None:
             return self._instead(image)
         found = self._requests[shape].infer({0: image.numpy()}, share_inputs=True, share_outputs=False)
@@ -145,6 +150,21 @@ class Converted(nn.Module):
         while len(self._requests) >= _KEPT_SHAPES:
             self._requests.pop(next(iter(self._requests)))
         self._requests[shape] = request
+
+
+def engines_that_ran(networks: Sequence[nn.Module]) -> tuple[str, ...]:
+    """Names of the engines that computed outputs since the last call, sorted: of a prediction that has ended.
+
+    Not what was chosen: a network that OpenVINO cannot convert is run by torch, perhaps from its second shape on.
+    """
+    found: set[str] = set()
+    for network in networks:
+        if isinstance(network, Converted):
+            found |= network.ran
+            network.ran.clear()
+        else:
+            found.add("torch")
+    return tuple(sorted(found))
 
 
 def takes_domain(network: nn.Module) -> bool:

@@ -13,12 +13,14 @@ from mriad.errors import DataError, MriadError, StorageError
 from mriad.filehash import file_sha256
 from mriad.identity import fingerprint
 from mriad.images import read_volume, write_like
+from mriad.inference.engine import engine_version, engines_that_ran
 from mriad.inference.prediction import stream_of
+from mriad.inference.predictor import OfNetworks
 from mriad.inference.scans import OutputForm, Scan, output_names, sidecar
 from mriad.inference.stored import versions_in_use
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,7 +35,7 @@ class Job:
     """What is the same for all scans of one call.
 
     `model`: name or path as given; `identity`: fingerprint of documents and weights; `settings`: what else belongs
-    into `run.json` (device, threads, domain, engine, precision).
+    into `run.json` (device, threads, domain, the engine that was asked for, precision). The engine that ran is added.
     """
 
     model: str
@@ -66,7 +68,8 @@ def predict_files(
     """Predict scans one after the other into `job.out`; a scan that was done before is skipped.
 
     A scan is done when its outputs and sidecars are there and say the same model, form and input bytes. A scan
-    that cannot be read or predicted is noted and the next one taken. `run.json` is written after each scan.
+    that cannot be read or predicted is noted and the next one taken. `run.json` is written after each scan; its
+    `config.engine` says what ran, over all scans that were predicted and, beside each, for that one.
 
     Args:
         predictor: loaded.
@@ -85,6 +88,7 @@ def predict_files(
     record = _record(job)
     record["inputs"] += [{"case": case, "status": "failed", "error": str(e)} for case, e in failed]
     taken: set[Path] = set()
+    ran: set[str] = set()
     for place, scan in enumerate(scans):
         row: dict[str, Any] = {"case": str(scan.folder / scan.name), "files": {}}
         begun = time.perf_counter()
@@ -111,6 +115,11 @@ def predict_files(
                 _predict_one(predictor, scan, outputs, job, request, hashes, on_window)
                 outcome.done.append((scan, list(outputs)))
                 row |= {"status": "done", "seconds": round(time.perf_counter() - begun, 2)}
+                if isinstance(predictor, OfNetworks):
+                    engines = engines_that_ran(predictor.networks)
+                    ran |= set(engines)
+                    row["engine"] = _engines(engines)
+                    record["config"]["engine"] = _engines(ran)
             row["outputs"] = [str(path.relative_to(job.out)) for path in outputs]
         except StorageError as error:
             if not _is_conflict(error):
@@ -227,12 +236,22 @@ def _named(job: Job) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value and value != "fp32"}
 
 
+def _engines(names: Iterable[str]) -> str:
+    return ", ".join(engine_version(name) for name in sorted(names))
+
+
 def _record(job: Job) -> dict[str, Any]:
     return {
         "format": 1,
         "kind": "predict",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": {"model": job.model, "fingerprint": job.identity, "form": job.form, **job.settings},
+        "config": {
+            "model": job.model,
+            "fingerprint": job.identity,
+            "form": job.form,
+            **job.settings,
+            "engine": None,
+        },
         "versions": versions_in_use(),
         "inputs": [],
     }

@@ -15,7 +15,7 @@ from mriad.errors import CheckpointError, ExperimentError, MriadError
 from mriad.filehash import file_sha256
 from mriad.identity import fingerprint
 from mriad.inference.engine import Engine
-from mriad.inference.predictor import EnsemblePredictor, NetworkPredictor
+from mriad.inference.predictor import EnsemblePredictor, NetworkPredictor, OfNetworks
 from mriad.inference.segmenter import Segmenter
 from mriad.inference.stored import (
     FORMAT,
@@ -108,7 +108,7 @@ def load_predictor(
         place: folder with `predictor.json`, or a file that `mriad model export` wrote.
         device: "cpu", "cuda", "cuda:1", …
         domain: of the cases to come, for domain-specific networks.
-        engine: what runs networks; a predictor that is not made of networks runs itself.
+        engine: what runs networks; a predictor that is not made of networks (`OfNetworks`) runs itself.
 
     Raises:
         CheckpointError: missing, damaged, of another format or architecture, or it holds code.
@@ -119,13 +119,16 @@ def load_predictor(
     if place.is_dir():
         raw = _document(place)
         if raw.get("type", "network") not in ("network", ENSEMBLE):
+            found = _other(raw, place, device)
+            if isinstance(found, OfNetworks):
+                return (found.for_domain(domain) if domain else found).with_engine(engine)
             if engine.name == "openvino" or engine.precision != "fp32":
                 raise ExperimentError(
-                    "a predictor of a plugin takes no engine and no precision",
+                    "this predictor asks no networks, so it takes no engine and no precision",
                     where={"predictor": raw["type"], "engine": engine.name, "precision": engine.precision},
                     remedy="leave out --engine and --precision",
                 )
-            return _other(raw, place, device)
+            return found
     return build(read_bundle(place), device, domain, engine)
 
 
@@ -219,9 +222,9 @@ def _build_member(member: Member, place: str, device: str, domain: str, engine: 
             where={"model": place, "reason": str(error).splitlines()[0]},
             remedy="--device cpu",
         ) from error
-    run = [engine.run(network, target) for network in placed]
-    segmenter = Segmenter(run, document.task, document.predict, document.model.divisor(), target)
-    return NetworkPredictor(segmenter, document.preprocessing, document.parameters, domain)
+    segmenter = Segmenter(placed, document.task, document.predict, document.model.divisor(), target)
+    found = NetworkPredictor(segmenter, document.preprocessing, document.parameters, domain)
+    return found.with_engine(engine)
 
 
 def _warn_of_changes(document: PredictorDocument, place: str) -> None:

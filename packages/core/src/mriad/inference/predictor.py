@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from mriad.errors import DataError, ExperimentError
 from mriad.inference.prediction import CasePrediction, OnWindow, PredictionStream
@@ -14,13 +14,45 @@ from mriad.preparation import prepare_volumes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from torch import nn
+
     from mriad.geometry import Grid
+    from mriad.inference.engine import Engine
     from mriad.inference.segmenter import Segmenter
     from mriad.interfaces import PreprocessingStep
     from mriad.vocabulary import Volume
 
 
-__all__ = ["EnsemblePredictor", "NetworkPredictor", "ordered", "predict_whole", "require_channels"]
+__all__ = [
+    "EnsemblePredictor",
+    "NetworkPredictor",
+    "OfNetworks",
+    "ordered",
+    "predict_whole",
+    "require_channels",
+]
+
+
+@runtime_checkable
+class OfNetworks(Protocol):
+    """A `CasePredictor` that asks networks, so that a domain and an engine can be chosen; a plugin's may be one."""
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """All that it asks, as they are called: `mriad.inference.engine.engines_that_ran` reads them."""
+        ...
+
+    def for_domain(self, domain: str) -> Self:
+        """The same networks for cases of a domain."""
+        ...
+
+    def with_engine(self, engine: Engine) -> Self:
+        """The same networks run by an engine; from a predictor whose networks torch runs.
+
+        Raises:
+            ExperimentError: the engine cannot run the networks on their device.
+        """
+        ...
 
 
 class NetworkPredictor:
@@ -52,6 +84,17 @@ class NetworkPredictor:
     def for_domain(self, domain: str) -> NetworkPredictor:
         """The same networks for cases of a domain."""
         return NetworkPredictor(self.segmenter, self.steps, self.parameters, domain)
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """All that it asks, as they are called."""
+        return tuple(self.segmenter.networks)
+
+    def with_engine(self, engine: Engine) -> NetworkPredictor:
+        """The same networks run by an engine; see `OfNetworks`."""
+        run = [engine.run(network, self.segmenter.device) for network in self.networks]
+        segmenter = replace(self.segmenter, networks=run)
+        return NetworkPredictor(segmenter, self.steps, self.parameters, self.domain)
 
     def __call__(self, channels: Mapping[str, Volume]) -> CasePrediction:
         """Segment one case; the result lies on the grid of the model's first channel.
@@ -101,6 +144,15 @@ class EnsemblePredictor:
     def for_domain(self, domain: str) -> EnsemblePredictor:
         """The same members for cases of a domain."""
         return EnsemblePredictor([member.for_domain(domain) for member in self.members])
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """All that its members ask, as they are called."""
+        return tuple(network for member in self.members for network in member.networks)
+
+    def with_engine(self, engine: Engine) -> EnsemblePredictor:
+        """The same members with their networks run by an engine; see `OfNetworks`."""
+        return EnsemblePredictor([member.with_engine(engine) for member in self.members])
 
     def __call__(self, channels: Mapping[str, Volume]) -> CasePrediction:
         """Segment one case; see `NetworkPredictor`."""

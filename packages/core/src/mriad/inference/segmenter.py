@@ -113,7 +113,7 @@ class Segmenter:
                     "expected": self.task.channels,
                 },
             )
-        domain = self._domain(domain or sample.domain)
+        domain = self.domain_of(domain or sample.domain)
         label_set = self.task.label_set(domain)
         grid = native or sample.grid
         facts: dict[str, Sequence[float]] = {}
@@ -132,6 +132,7 @@ class Segmenter:
     ) -> Iterator[Slab]:
         """Probabilities (S, X, Y, Z) of the stitched volume on the sample's grid, in slabs.
 
+        `domain` is what `domain_of` gives.
         A head that is not voxelwise gets the whole stitched volume; only then is all of it held, and what the head
         says of it goes into `facts`.
         """
@@ -227,7 +228,12 @@ class Segmenter:
             return None
         return next(i for i, code in enumerate(grid.orientation) if code in _ACROSS[self.task.slices])
 
-    def _domain(self, domain: str) -> str:
+    def domain_of(self, domain: str) -> str:
+        """What the networks call the domain of a case: "" where they know none.
+
+        Raises:
+            DataError: the networks are domain-specific and the domain is not one of theirs.
+        """
         known = self.task.domains
         if domain in known or not known:
             return domain if known else ""

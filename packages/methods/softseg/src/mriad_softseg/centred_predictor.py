@@ -18,10 +18,12 @@ from mriad_data.resampling import Resample
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mriad.inference.engine import Engine
     from mriad.inference.prediction import CasePrediction, OnWindow, PredictionStream
     from mriad.interfaces import CasePredictor
     from mriad.vocabulary import Sample, Volume
     from numpy.typing import NDArray
+    from torch import nn
 
     from mriad_softseg.centred import Centred
 
@@ -59,6 +61,19 @@ class CentredPredictor:
             )
         return cls(inner, config, places[0])
 
+    def for_domain(self, domain: str) -> CentredPredictor:
+        """The same for cases of a domain, in both passes."""
+        return CentredPredictor(self.inner.for_domain(domain), self.config, self.place)
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The network of both passes, as it is called."""
+        return self.inner.networks
+
+    def with_engine(self, engine: Engine) -> CentredPredictor:
+        """The same with its network run by an engine, in both passes."""
+        return CentredPredictor(self.inner.with_engine(engine), self.config, self.place)
+
     def __call__(self, channels: Mapping[str, Volume]) -> CasePrediction:
         """Segment one case; see `NetworkPredictor`."""
         return self.stream(channels).collect()
@@ -75,13 +90,19 @@ class CentredPredictor:
         return self.inner.segmenter.stream(replace(sample, domain=domain), native, on_window, domain=domain)
 
     def centre(self, whole: Sample) -> NDArray[np.float64] | None:
-        """World position (3,) in mm of what the first pass finds in a sample before its crop; None: nothing."""
+        """World position (3,) in mm of what the first pass finds in a sample before its crop; None: nothing.
+
+        Raises:
+            DataError: the network is domain-specific and the domain is not one of its.
+        """
+        domain = self.inner.segmenter.domain_of(self.inner.domain)
+        structures = len(self.inner.segmenter.task.label_set(domain))
         after = self.place + 1
         spacing = [max(self.config.spacing_mm, n) for n in whole.grid.spacing]  # never finer than the sample
         coarse = Resample(spacing_mm=spacing, image_order=1).apply(whole, None)
         coarse = apply_steps(coarse, self.inner.steps[after:], self.inner.parameters[after:], after)
-        slabs = self.inner.segmenter.working(coarse, self.inner.domain)
-        soft = collect(slabs, len(self.label_set), coarse.grid.shape).max(axis=0)
+        slabs = self.inner.segmenter.working(coarse, domain)
+        soft = collect(slabs, structures, coarse.grid.shape).max(axis=0)
         least = self.config.least_mm3 / coarse.grid.voxel_volume
         found = weighted_centre(soft, self.config.inside, least)
         if found is None:
