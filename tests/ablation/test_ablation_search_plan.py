@@ -137,7 +137,7 @@ class TestPlan:
                 "privacy": True,
                 "description": True,
                 "tuned": True,
-                "data": {"store"},
+                "data": {"store", "validate_on"},
             },
         )
         from mriad.identity import fingerprint

@@ -57,6 +57,8 @@ def test_the_papers_variants_differ_in_what_their_names_say():
     assert {
         name: e.streams["labelled"].contrasts for name, e in found.items() if name.startswith("soft_T1")
     } == {"soft_T1w": ["T1w"]}
+    for e in found.values():  # no contrast that a model does not train on has a part in its checkpoint
+        assert e.data.validate_on == e.streams["labelled"].contrasts
     fewer = found["soft_2contrasts"]
     assert fewer.streams["labelled"].contrasts == fewer.stages["softgt"]["contrasts"] == ["T1w", "T2w"]
     assert {e.evaluate.reference for e in found.values()} == {"soft"}

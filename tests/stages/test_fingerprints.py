@@ -47,6 +47,7 @@ class TestWhatChangesIt:
             ),
             ({"name": "other", "description": "x", "resources": {"cpus": 2}}, set()),
             ({"data": {"dataset": "toy.data", "store": {"type": "data.store", "mib": 5}}}, set()),
+            ({"data": {"dataset": "toy.data", "validate_on": ["T1w"]}}, {"make", "train", "evaluate"}),
             ({"streams": {"labelled": {"batch": 8}}}, {"train", "evaluate"}),
             ({"streams": {"labelled": {}, "unused": {"batch": 8}}}, set()),
         ],

@@ -269,6 +269,27 @@ def label_sets_of(
         ) from error
 
 
+def validating_on(values: Sequence[str], cases: Cases) -> Cases:
+    """Cases of which only those of the given contrasts or domains validate; all where none is given.
+
+    Raises:
+        DataError: no validation case is of one of them.
+    """
+    if not values:
+        return cases
+    side = cases.side("validation")
+    for value in values:
+        if not any(value in (case.contrast, case.domain) for case in side):
+            known = sorted({case.contrast for case in side} | {case.domain for case in side})
+            raise DataError(
+                f"no validation case has the contrast or domain '{value}' of data.validate_on",
+                where={"values found": ", ".join(filter(None, known)) or "none"},
+                remedy="name some of these, or leave data.validate_on out",
+            )
+    kept = tuple(case.id for case in side if not {case.contrast, case.domain}.isdisjoint(values))
+    return replace(cases, split={**cases.split, "validation": kept})
+
+
 def overfit(cases: Cases, count: int) -> Cases:
     """Train and validate on the same first `count` labelled training cases: does the set-up learn at all?"""
     labelled = [case.id for case in cases.side("train") if cases.label in case.labels]

@@ -125,6 +125,11 @@ class DataSection(Section):
         None, description="Use only a part of the training labels; what is left over is unlabelled data."
     )
     split: Split = Field(default="data.k_fold", validate_default=True)
+    validate_on: list[str] = Field(
+        default_factory=list,
+        description="Contrasts or domains whose validation cases choose the checkpoint; empty: all. A model of one "
+        "contrast names it here as in its stream, or others have a part in it.",
+    )
     preprocessing: list[PreprocessingStep] = Field(default_factory=list)
     store: Store = Field(default="data.store", validate_default=True)
 

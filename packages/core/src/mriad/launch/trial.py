@@ -101,8 +101,11 @@ class TrialOptions:
 def trial_id(experiment: Experiment) -> str:
     """The identity of a trial: resolved experiment, fold and seed. What only decides where it runs is left out."""
     exclude: dict[str, Any] = {"resources": True, "privacy": True, "description": True, "data": {"store"}}
+    # What came later is left out where it is empty, so that experiments without it keep the identity that they had.
     if not experiment.tuned:
-        exclude["tuned"] = True  # so that experiments without a search keep the identity that they had
+        exclude["tuned"] = True
+    if not experiment.data.validate_on:
+        exclude["data"] = {*exclude["data"], "validate_on"}
     return fingerprint(experiment.model_dump(mode="json", exclude=exclude))
 
 

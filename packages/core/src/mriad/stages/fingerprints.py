@@ -13,7 +13,7 @@ from mriad.errors import CheckpointError
 from mriad.filehash import file_sha256
 from mriad.identity import fingerprint
 from mriad.stages.leaks import Seen, check_stages
-from mriad.stages.sections import COVERED, canonical, names, section
+from mriad.stages.sections import COVERED, LATER, canonical, names, section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -126,7 +126,7 @@ def node_fingerprint(node: Node, identity: DataIdentity, upstream: Mapping[str, 
             **({"contents": contents} if contents else {}),
             "format": FORMAT,
             "stage": _own_fields(node),
-            "sections": {path: _section(node, path) for path in node.stage.sections() if not _covered(path)},
+            "sections": _sections(node),
             "upstream": _upstream(node, upstream),
             "data": identity.data,
             "training": list(identity.training),
@@ -182,6 +182,11 @@ def _content(word: str, field: str) -> str:
 def _covered(path: str) -> bool:
     above, _, last = path.rpartition(".")
     return last in COVERED.get(above, ())
+
+
+def _sections(node: Node) -> dict[str, Any]:
+    found = {path: _section(node, path) for path in node.stage.sections() if not _covered(path)}
+    return {path: value for path, value in found.items() if value or path not in LATER}
 
 
 def _section(node: Node, path: str) -> Any:

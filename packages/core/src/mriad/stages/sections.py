@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 COVERED = {"data": ("dataset", "split", "store"), "data.labels": ("from",), "predict": ("with",)}
 """Fields that stay out of a fingerprint, by section: what they lead to (voxels, ids, upstream) is in it."""
+LATER = ("data.validate_on",)
+"""Fields that fingerprints did not have at first: left out where they are empty, so that stages keep their names."""
 
 
 def overridden(experiment: Experiment, sections: Mapping[str, Any]) -> Experiment:
@@ -56,6 +58,8 @@ def canonical(value: Any, path: str = "") -> Any:
             key = info.serialization_alias or info.alias or name
             if name not in hidden and key not in COVERED.get(path, ()):
                 found = getattr(value, name)
+                if not found and f"{path}.{key}" in LATER:
+                    continue
                 out[key] = content(found) if name in files else canonical(found, f"{path}.{key}")
         version = getattr(type(value), "version", None)
         return out if version is None else {**out, "$version": version}

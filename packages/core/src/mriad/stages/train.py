@@ -72,6 +72,7 @@ class TrainStage(Stage):
             "data.domains",
             "data.structures",
             "data.sparse",
+            "data.validate_on",
             "data.preprocessing",
             "streams",
             "augment",

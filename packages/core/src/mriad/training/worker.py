@@ -15,7 +15,7 @@ import torch
 from mriad.errors import ExperimentError
 from mriad.evaluation import Reference, score_case, summarise
 from mriad.experiment.model import Experiment
-from mriad.flow import Cases, follow_persons, gather_cases, make_streams, overfit
+from mriad.flow import Cases, follow_persons, gather_cases, make_streams, overfit, validating_on
 from mriad.launch.checkpoints import FolderCheckpoints
 from mriad.painted import as_segmented, painted, painters_of, require_one_orientation
 from mriad.preparation import Recipe, fit_steps, prepare
@@ -160,6 +160,7 @@ def cases_for(experiment: Experiment, payload: TrainPayload) -> Cases:
         cases = replace(cases, split={**cases.split, "train": training, "validation": validation})
     if derived is not None:
         cases = follow_persons(experiment, derived, cases)
+    cases = validating_on(experiment.data.validate_on, cases)
     cases = replace(cases, task=replace(cases.task, inputs=payload.inputs))
     return overfit(cases, payload.overfit) if payload.overfit else cases
 
