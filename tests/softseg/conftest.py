@@ -1,16 +1,25 @@
-"""Masks of discs on grids, and an experiment on a small phantom whose labels the stage makes."""
+"""Masks of discs on grids, tubes in three contrasts, and an experiment on a small phantom with labels to be made."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from mriad.experiment.model import Experiment
 from mriad.geometry import Grid
 from mriad.launch.inline import InlineLauncher
+from mriad.registry import Registered, registry
 from mriad.stages.artefact import StageContext
+from mriad.stages.dataset import open_dataset
+from mriad.stages.graph import expand
 from mriad.vocabulary import LabelSet, Link, Task
 from mriad_softseg.masks import Mask
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tubes_setup import Tubes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,3 +78,48 @@ def context_of(tmp_path):
         return StageContext("softgt", place, experiment, {}, 0, 0, "f" * 64, Talk(), InlineLauncher())
 
     return made
+
+
+@pytest.fixture
+def tubes(monkeypatch):
+    monkeypatch.setitem(registry().components["dataset"], "tubes.data", Registered(Tubes, "tubes", "tests"))
+
+
+@pytest.fixture
+def make(tubes):
+    """An experiment; p0 and p1 test, p2 validates, the others train, unless another split is given."""
+
+    def made(stage=None, split=None, **data) -> Experiment:
+        return Experiment.model_validate(
+            {
+                "name": "soft",
+                "data": {
+                    "dataset": {"type": "tubes.data", **data},
+                    "labels": {"kind": "soft", "from": "softgt"},
+                    "split": split or {"type": "data.random_split", "validation": 1, "test": 2},
+                },
+                "model": "standard.plain_unet",
+                "loss": {"type": "standard.mse"},
+                "predict": {"head": "standard.identity"},
+                "evaluate": {"metrics": ["eval.dice"]},
+                "stages": {
+                    "softgt": {"type": "softseg.soft_ground_truth", "trim_mm": 0, **(stage or {})},
+                    "train": {"type": "core.train"},
+                },
+            }
+        )
+
+    return made
+
+
+@pytest.fixture
+def run(make, context_of):
+    """Run the stage; return the artefact and its cases by id."""
+
+    def ran(stage=None, split=None, folder="softgt", **data):
+        experiment = make(stage, split, **data)
+        node = next(n for n in expand(experiment) if n.name == "softgt")
+        artefact = node.stage.run(context_of(node.experiment, folder))
+        return artefact, {case.id: case for case in open_dataset(artefact.folder)}
+
+    return ran
