@@ -284,6 +284,9 @@ class Predictor(Component):
     def build(self, folder: Path, device: str = "cpu") -> CasePredictor:
         """Return the predictor from the folder that holds its weights and fitted parameters.
 
+        One that asks networks should be a `mriad.inference.predictor.OfNetworks`: `--domain` and `--engine` then
+        reach it.
+
         Raises:
             CheckpointError: a file is missing, damaged, or of another architecture.
         """
