@@ -94,7 +94,8 @@ def fingerprints(graph: Graph, identify: Callable[[Experiment], DataIdentity] = 
 
     It covers the stage's type, version and fields, the sections of the experiment that it declares (its
     own overrides merged in), the fingerprints of all that it refers to, data, split, seed (unless the
-    stage says that it uses none) and fold. Names of stages are no part of it, so that a stage that two experiments share has one fingerprint in both.
+    stage says that it uses none) and fold. Names of stages are no part of it, so that a stage that two
+    experiments share has one fingerprint in both.
 
     Args:
         graph: of one experiment, fold and seed.
