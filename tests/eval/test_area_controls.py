@@ -78,6 +78,46 @@ def test_a_miss_stays_one_under_a_factor_and_not_under_a_constant():
     assert constant[1].value == pytest.approx(248 / 3 - 75)
 
 
+def test_persons_without_every_contrast_are_no_contrast_effect():
+    """s1 is small and was missed in T2w: without her the contrasts do not differ."""
+    equal = dict.fromkeys(CONTRASTS, 1.0)
+    seen = [r for r in table({"s1": 70.0, "s2": 90.0}, equal) if (r.person, r.contrast) != ("s1", "T2w")]
+    seen += rows_of("s1", "T2w", 0, 70, "miss")
+    (rule,) = fitted(seen, "per_contrast")
+    assert rule.factors == pytest.approx(dict.fromkeys(CONTRASTS, 1.0))
+    assert (rule.common, rule.persons, rule.left_out) == (90, 1, 1)
+    with pytest.raises(DataError, match="no person to fit on has an area in every contrast"):
+        fitted([r for r in seen if r.person == "s1"], "per_contrast")
+
+
+def noted(note: str, size: float) -> list[Row]:
+    """A case without cord (or without levels): the model found `size` mm², or nothing."""
+    place = ("t9_DWI", "t9", "DWI", "", "cord")
+    error = size if note == "false positive" else np.nan
+    return [
+        Row(*place, "csa", np.nan, "mm2", "none", np.nan, note, "truth"),
+        Row(*place, "csa_abs_error_of_area_mm2", error, "mm2", "lower", size, note, "truth"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("note", "rule", "expected", "counted"),
+    [
+        ("false positive", "per_contrast", "false positive", 5 * 248 / 288),
+        ("false positive", "constant", "false positive", 248 / 3),
+        ("empty", "per_contrast", "empty", None),
+        ("empty", "constant", "false positive", 248 / 3),
+        ("incomplete: no levels", "per_contrast", "incomplete: no levels", None),
+        ("incomplete: no levels", "constant", "incomplete: no levels", None),
+    ],
+)
+def test_nothing_to_find_and_nothing_to_measure(note, rule, expected, counted):
+    area, error = controlled(noted(note, 5.0), SEEN, fitted(SEEN, rule))
+    assert (area.note, error.note) == (expected, expected)
+    assert np.isnan(area.value)
+    assert np.isnan(error.counted) if counted is None else error.counted == pytest.approx(counted)
+
+
 def test_sessions_of_a_person_are_averaged_first():
     more = [*SEEN, *rows_of("s1", "T1w", 0.9 * 76, 70)]  # a second scan of s1: 65.7 on average
     (rule,) = fitted(more, "per_contrast")
@@ -132,9 +172,17 @@ def test_stages_measure_labels_and_controls(tmp_path):
     assert len({r.person for r in tables["seen"] if r.case}) == 2
     areas = [r.value for r in tables["tested"] if r.metric == "csa"]
     assert all(40 < area < 120 for area in areas)  # a label is measured as the cord that it shows
-    expected = controlled(tables["tested"], tables["seen"], fitted(tables["seen"], "per_contrast"))
     final = read_rows(trial.folder / "cases.csv")
-    assert [r.value for r in final if r.case] == pytest.approx([r.value for r in expected])
+
+    def mean(name: str, contrast: str) -> float:
+        return float(np.mean([r.value for r in tables[name] if r.metric == "csa" and r.contrast == contrast]))
+
+    t1, t2 = (mean("seen", contrast) for contrast in ("T1w", "T2w"))
+    found = {r.contrast: r.value for r in final if r.metric == "csa"}
+    assert found["T1w"] == pytest.approx(mean("tested", "T1w") * (t1 + t2) / 2 / t1)
+    truth = {r.contrast: r.worst for r in final if r.metric == "csa_abs_error_of_area_mm2"}
+    errors_now = {r.contrast: r.value for r in final if r.metric == "csa_abs_error_of_area_mm2"}
+    assert errors_now["T2w"] == pytest.approx(abs(mean("tested", "T2w") * (t1 + t2) / 2 / t2 - truth["T2w"]))
     assert {r.metric for r in final} == {"csa", "csa_abs_error_of_area_mm2", "csa_std"}
     errors = [r for r in tables["tested"] if r.metric == CsaAbsoluteError(against="number").key()]
     assert all(r.worst > 40 and r.value < 10 for r in errors)

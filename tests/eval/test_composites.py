@@ -98,9 +98,22 @@ def test_a_contrast_without_a_variant_is_refused():
     assert "'T2w'" in str(caught.value)
 
 
-def test_a_variant_that_is_not_there_is_refused():
-    with pytest.raises(DataError, match="made of variants that are not there"):
-        with_composites(table(), {"apart": {**OF, "T2w": "nobody"}})
+def test_a_variant_without_any_trial_yet_makes_it_miss():
+    found = with_composites(table(), {"apart": {**OF, "T2w": "later"}})
+    assert not found.finished("apart")
+    assert {t.error for t in found.missing()} == {"made of trials that are missing: later"}
+
+
+def test_a_contrast_that_nobody_has_is_refused():
+    with pytest.raises(DataError, match="names a contrast that no tested case has") as caught:
+        with_composites(table(), {"apart": {**OF, "T9w": "both"}})
+    assert "'T9w'" in str(caught.value)
+
+
+def test_its_searches_are_added_up():
+    whole = table()
+    tuned = replace(whole, trials=tuple(replace(t, tuning=3) for t in whole.trials))
+    assert {t.tuning for t in with_composites(tuned, {"apart": OF}).finished("apart")} == {6}
 
 
 def test_the_file_is_checked_before_anything_runs():

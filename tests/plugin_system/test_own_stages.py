@@ -28,6 +28,7 @@ STAGES = {
     "pseudo": {"type": "core.pseudo_label", "with": "teacher", "cases": "all", "kind": "soft"},
     "test": {"type": "core.evaluate", "with": "teacher"},
     "theirs": {"type": "core.evaluate_imported", "predictions": ""},  # the folder is the fixture's
+    "labels": {"type": "core.evaluate_label", "label": "hard"},
 }
 
 

@@ -10,6 +10,7 @@ from mriad.ablation.plan import resolve
 from mriad.experiment.model import Experiment
 from mriad.identity import fingerprint
 from mriad.registry import registry
+from mriad.stages.graph import expand
 
 CLAIMS = Path(__file__).parents[2] / "docs" / "results" / "softseg-claims.md"
 MODES = ("published", "none", "image_only", "labels_zero_mean", "labels_same_sign", "random_per_person")
@@ -72,6 +73,18 @@ def test_the_factorial_is_whole():
     assert {kind for kind, _ in cells} == {"soft", "hard"}
     for kind in ("soft", "hard"):
         assert len({loss for k, loss in cells if k == kind}) == 4
+
+
+def test_the_phantoms_rows_are_what_their_names_say():
+    found, _ = resolve(load_ablation("softseg:phantom_published"))
+    for name, e in found.items():
+        kinds = [node.kind for node in expand(e)]
+        assert ("predictor" in kinds) == (not name.startswith("GT_")), (
+            name
+        )  # targets are scored, nothing is trained
+        own = [name.removeprefix("soft_")] if name.startswith("soft_") and name != "soft_all" else []
+        assert e.streams["labelled"].contrasts == e.data.validate_on == own
+        assert e.stages.get("scored", {}).get("label", "") == name.partition("GT_")[2]
 
 
 @pytest.mark.parametrize("mode", MODES)

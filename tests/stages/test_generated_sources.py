@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from mriad.errors import DataError
 from mriad.generated import KeptSource, kept
 from mriad.geometry import Grid
 from mriad.identity import fingerprint
@@ -26,7 +27,7 @@ class Made:
     name: str
     dtype: str
     channels: int = 0
-    generated: ClassVar[bool] = True
+    costly: ClassVar[bool] = True
 
     @property
     def fingerprint(self):
@@ -46,7 +47,7 @@ class Made:
 class Read(Made):
     """As a file: not generated."""
 
-    generated: ClassVar[bool] = False
+    costly: ClassVar[bool] = False
 
 
 @pytest.mark.parametrize(("dtype", "channels"), [("float32", 0), ("uint8", 0), ("int16", 0), ("float32", 2)])
@@ -83,8 +84,10 @@ def test_only_what_is_generated_goes_through_the_store(tmp_path):
 
 
 def test_voxels_that_the_store_would_change_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="float32 or whole numbers in 3 or 4 axes, not float64"):
+    with pytest.raises(DataError, match="cannot be kept in the store") as caught:
         KeptSource(Made("double", "float64"), ArrayStore().build(tmp_path)).read()
+    assert "float64 in 3 axes" in str(caught.value)
+    assert "made double" in str(caught.value)
 
 
 def test_the_spine_phantom_comes_back_whole(tmp_path):

@@ -48,6 +48,10 @@ class TestExpansion:
         assert graph["evaluate"].inputs == {"train": "train"}
         assert graph["evaluate"].kind == "table"
 
+    def test_a_null_takes_a_stage_away(self, make):
+        stages = {"train": "core.train", "m": "toy.make"}
+        assert list(expand(make(stages={**stages, "m": None})).nodes) == ["train"]
+
     def test_evaluate_is_not_appended_twice(self, make):
         stages = {"train": "core.train", "score": {"type": "core.evaluate", "with": "train"}}
         graph = expand(make(evaluate={"metrics": ["toy.dice"]}, stages=stages))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mriad.errors import DataError
 from mriad.identity import fingerprint
 from mriad.vocabulary import Sample, Volume
 
@@ -23,7 +24,7 @@ FORMAT = 1
 def kept(case: Case, store: SampleStore) -> Case:
     """A case whose generated voxels are made once a store; those that lie in files are read as before.
 
-    A source says that it makes its voxels by an attribute `generated = True`. Trials of an ablation that test on one
+    A source says so by an attribute `costly = True`. Trials of an ablation that test on one
     phantom then share what costs more than the network's answer.
     """
     labels = {
@@ -48,7 +49,7 @@ def _each(sources: Mapping[str, Source], store: SampleStore) -> dict[str, Source
 
 
 def _kept(source: Source, store: SampleStore) -> Source:
-    return KeptSource(source, store) if getattr(source, "generated", False) else source
+    return KeptSource(source, store) if getattr(source, "costly", False) else source
 
 
 def _beside(source: Source | None, store: SampleStore) -> Source | None:
@@ -76,11 +77,12 @@ class KeptSource:
         """The voxels, as the source gives them; read-only.
 
         Raises:
-            DataError: as the source.
+            DataError: as the source; voxels of a type that the store would change.
             StorageError: the store cannot be written.
         """
         sample = self.store.once(
-            fingerprint(["generated", FORMAT, self.source.fingerprint]), lambda: _packed(self.source.read())
+            fingerprint(["generated", FORMAT, self.source.fingerprint]),
+            lambda: _packed(self.source.read(), self.location),
         )
         if sample.target is None:
             return Volume(np.asarray(sample.image)[0], sample.grid)
@@ -88,11 +90,11 @@ class KeptSource:
         return Volume(target if np.issubdtype(target.dtype, np.floating) else target[0], sample.grid)
 
 
-def _packed(volume: Volume) -> Sample:
-    """A volume as a sample: float32 (X, Y, Z) as the image, whole numbers (X, Y, Z) or (C, X, Y, Z) as the target.
+def _packed(volume: Volume, location: str) -> Sample:
+    """A volume as a sample: its image if float32 (X, Y, Z); its target if whole numbers or float32 (C, X, Y, Z).
 
     Raises:
-        ValueError: voxels of another type or number of axes, which a store would change.
+        DataError: voxels of another type or number of axes.
     """
     data = volume.data
     if data.ndim == 3 and data.dtype == np.float32:
@@ -101,6 +103,12 @@ def _packed(volume: Volume) -> Sample:
         return Sample("", np.zeros((0, *data.shape), np.float32), volume.grid, data[None])
     if data.ndim == 4 and data.dtype == np.float32:
         return Sample("", np.zeros((0, *data.shape[1:]), np.float32), volume.grid, data)
-    raise ValueError(
-        f"generated voxels are float32 or whole numbers in 3 or 4 axes, not {data.dtype} {data.shape}"
+    raise DataError(
+        "generated voxels of this type cannot be kept in the store",
+        where={
+            "source": location,
+            "found": f"{data.dtype} in {data.ndim} axes",
+            "expected": "float32 in 3 or 4 axes, or whole numbers in 3",
+        },
+        remedy="give such voxels, or leave `costly` out of the source",
     )

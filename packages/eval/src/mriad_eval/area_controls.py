@@ -26,7 +26,7 @@ class AreaRule:
     """What was fitted for one structure, area and reference.
 
     area: "csa" or "csa_binary". factors: by contrast; None where one area stands for all. common: mm², the mean over
-    contrasts of their mean areas.
+    contrasts of their mean areas. persons: how many were fitted on. left_out: how many lack an area in a contrast.
     """
 
     structure: str
@@ -34,6 +34,8 @@ class AreaRule:
     reference: str
     common: float
     factors: Mapping[str, float] | None
+    persons: int = 0
+    left_out: int = 0
 
     def told(self) -> dict[str, object]:
         """For the record."""
@@ -42,6 +44,8 @@ class AreaRule:
             "area": self.area,
             "common_mm2": self.common,
             "factors": None if self.factors is None else dict(self.factors),
+            "persons": self.persons,
+            "left_out": self.left_out,
         }
 
     def apply(self, row: Row) -> float:
@@ -52,15 +56,20 @@ class AreaRule:
 def fitted(rows: Iterable[Row], rule: Literal["per_contrast", "constant"]) -> list[AreaRule]:
     """Fit on a table of training cases: mean area of each contrast over persons (their cases averaged).
 
+    Only persons with an area in every contrast count, or differences between persons would pass for differences
+    between contrasts. The areas are those that the model measured: what it gets wrong in all contrasts alike stays.
+
     Raises:
-        DataError: the table has no area.
+        DataError: the table has no area, or no person has one in every contrast.
     """
     found: dict[tuple[str, str, str], dict[str, dict[str, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
     for row in rows:
-        if row.metric in AREAS and row.case and not row.part and math.isfinite(row.value) and row.value > 0:
-            found[row.structure, row.metric, row.reference][row.contrast][row.person].append(row.value)
+        if row.metric in AREAS and row.case and not row.part:
+            persons = found[row.structure, row.metric, row.reference][row.contrast]
+            if math.isfinite(row.value) and row.value > 0:
+                persons[row.person].append(row.value)
     if not found:
         raise DataError(
             "the table to fit on has no area",
@@ -69,10 +78,19 @@ def fitted(rows: Iterable[Row], rule: Literal["per_contrast", "constant"]) -> li
         )
     rules = []
     for (structure, area, reference), contrasts in found.items():
-        means = {c: _mean(_mean(own) for own in persons.values()) for c, persons in contrasts.items()}
+        everybody = {person for persons in contrasts.values() for person in persons}
+        whole = {p for p in everybody if all(p in persons for persons in contrasts.values())}
+        if not whole:
+            raise DataError(
+                "no person to fit on has an area in every contrast",
+                where={"structure": structure, "persons": len(everybody), "contrasts": ", ".join(contrasts)},
+                remedy="train for longer, or fit on more persons",
+            )
+        means = {c: _mean(_mean(persons[p]) for p in sorted(whole)) for c, persons in contrasts.items()}
         common = _mean(means.values())
         factors = None if rule == "constant" else {c: common / mean for c, mean in means.items()}
-        rules.append(AreaRule(structure, area, reference, common, factors))
+        lost = len(everybody) - len(whole)
+        rules.append(AreaRule(structure, area, reference, common, factors, len(whole), lost))
     return rules
 
 
@@ -80,7 +98,8 @@ def controlled(rows: Sequence[Row], seen: Iterable[Row], rules: Iterable[AreaRul
     """Rows of area and of its absolute error as the rules give them; other rows are left out.
 
     An error's true area is the row's worst value, as `eval.csa_abs_error` writes it. What a model missed stays missed
-    under a factor, and has the common area under a constant.
+    under a factor, and has the common area under a constant: a false positive where there is nothing to find.
+    What is incomplete (levels or slices are lacking) stays so.
 
     Args:
         rows: of the cases that are tested.
@@ -103,20 +122,28 @@ def controlled(rows: Sequence[Row], seen: Iterable[Row], rules: Iterable[AreaRul
     for row in rows:
         if row.metric in AREAS and row.case and not row.part:
             rule = _rule_of(row, row.metric, known)
-            value = rule.apply(row)
+            if row.note.startswith("incomplete"):
+                made.append(row)
+                continue
+            value, note = rule.apply(row), row.note
+            if rule.factors is None:
+                note = "false positive" if note in ("empty", "false positive") else ""
+                value = value if not note else math.nan  # as eval.csa says of a false positive
             areas[row.case, row.structure, row.metric, row.reference] = value
-            kept = row.note if rule.factors is not None or row.note == "empty" else ""
-            made.append(replace(row, value=value, note=kept))
+            made.append(replace(row, value=value, note=note))
     for row in rows:
         if row.metric.startswith("csa_abs_error") and row.case and not row.part:
             area = "csa_binary" if row.metric.endswith("_binary") else "csa"
             rule = _rule_of(row, area, known)
             value = areas.get((row.case, row.structure, area, row.reference), math.nan)
-            constant = rule.factors is None
-            if row.note.startswith(("incomplete", "empty")) or (row.note == "miss" and not constant):
+            factors = rule.factors
+            if row.note.startswith("incomplete") or (factors is not None and row.note in ("miss", "empty")):
                 made.append(row)
-            elif row.note == "false positive":
-                made.append(replace(row, value=value))
+            elif factors is not None and row.note == "false positive":
+                size = row.value * factors[row.contrast]
+                made.append(replace(row, value=size, worst=size))
+            elif row.note in ("empty", "false positive"):
+                made.append(replace(row, value=rule.common, worst=rule.common, note="false positive"))
             else:
                 made.append(replace(row, value=abs(value - row.worst), note=""))
     return made

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def draw_overlays(trial: Trial, folder: Path, count: int) -> list[Path]:
     """Draw `count` cases from worst to best by the first metric of the first structure."""
-    tables = [a.folder for a in trial.artefacts.values() if a.kind == "table"]
+    tables = [a.folder for a in trial.tested if (a.folder / PREDICTIONS).is_dir()]
     if not tables:
         return []
     rows = read_rows(tables[-1] / "cases.csv")

@@ -291,7 +291,7 @@ class Experiment(Section):
     )
     stages: Stages = Field(
         default_factory=lambda: {"train": {"type": "core.train"}},
-        description="Name → stage, or a block with `repeat: n as k` that holds stages.",
+        description="Name → stage, or a block with `repeat: n as k` that holds stages; null takes one away.",
     )
 
     @classmethod
@@ -350,7 +350,10 @@ class Experiment(Section):
     ) -> list[InitErrorDetails]:
         """What is wrong with the experiment that each training stage sees, where it was written."""
         found: list[InitErrorDetails] = []
-        for path, sections in training_stages(data.get("stages", {"train": {"type": "core.train"}})):
+        stages = data.get("stages", {"train": {"type": "core.train"}})
+        if isinstance(stages, dict):
+            stages = {name: entry for name, entry in stages.items() if entry is not None}
+        for path, sections in training_stages(stages):
             seen: Self | None = experiment
             errors: list[InitErrorDetails] = []
             if sections:

@@ -49,12 +49,14 @@ Stages = Annotated[dict[str, Annotated[Any, StageEntry()]], StagesSchema()]
 def validate_stages(value: Any) -> dict[str, Any]:
     """Check blocks and stages; a bare type name becomes a mapping, all else comes back as it was.
 
+    A null takes a stage away that another file brought: `stages: {train: null}` in a variant.
+
     Raises:
         pydantic.ValidationError: what is not valid, each with its place below `stages`.
     """
     if not isinstance(value, dict):
         raise PydanticCustomError("stages", "should be a mapping of names to stages")
-    stages: dict[str, Any] = {name: _mapping(entry) for name, entry in value.items()}
+    stages: dict[str, Any] = {name: _mapping(entry) for name, entry in value.items() if entry is not None}
     faults = Faults()
     found = _distinct(stages, faults)
     errors: list[InitErrorDetails] = []

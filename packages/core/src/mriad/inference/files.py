@@ -112,6 +112,8 @@ def predict_files(
                 if on_scan is not None:
                     on_scan(place, len(scans), scan)
                 _require_free(outputs, request, job)
+                if isinstance(predictor, OfNetworks):
+                    engines_that_ran(predictor.networks)  # forget those of a scan that failed
                 _predict_one(predictor, scan, outputs, job, request, hashes, on_window)
                 outcome.done.append((scan, list(outputs)))
                 row |= {"status": "done", "seconds": round(time.perf_counter() - begun, 2)}

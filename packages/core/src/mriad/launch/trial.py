@@ -76,6 +76,18 @@ class Trial:
         return made[-1]
 
     @property
+    def tested(self) -> list[Artefact]:
+        """Tables of test cases, in the order in which they were made; those of other sides are not among them."""
+        tables = [a for a in self.artefacts.values() if a.kind == "table"]
+        return [a for a in tables if a.summary.get("side", "test") == "test"]
+
+    @property
+    def predictions(self) -> Path | None:
+        """Folder of the predictions of the test cases; None where nothing was predicted."""
+        folders = [a.folder / PREDICTIONS for a in self.tested]
+        return next((folder for folder in reversed(folders) if folder.is_dir()), None)
+
+    @property
     def summary(self) -> list[Summary]:
         """The test table, summed up; empty where nothing was evaluated."""
         path = self.folder / CASES
@@ -224,7 +236,7 @@ def _start(
 
 def _conclude(trial: Trial, record: RunRecord, root: RunsRoot, message: Callable[[str], None]) -> None:
     """Put the test table into the run's folder, its means into the metrics, and end the record."""
-    tables = [a for a in trial.artefacts.values() if a.kind == "table"]
+    tables = trial.tested
     if tables:
         shutil.copyfile(tables[-1].folder / TABLE, trial.folder / CASES)
         parquet = (tables[-1].folder / TABLE).with_suffix(".parquet")
@@ -271,10 +283,9 @@ def _last_step(trial: Trial) -> int:
 
 def _links(trial: Trial, root: RunsRoot) -> dict[str, str]:
     """Where a reader finds things, relative to the runs root."""
-    tables = [a.folder for a in trial.artefacts.values() if a.kind == "table"]
     links = {"experiment": EXPERIMENT}
-    if tables:
-        links["predictions"] = str((tables[-1] / PREDICTIONS).resolve().relative_to(root.path.resolve()))
+    if trial.predictions is not None:
+        links["predictions"] = str(trial.predictions.resolve().relative_to(root.path.resolve()))
     return links
 
 

@@ -113,20 +113,18 @@ class EvaluateImportedStage(Stage):
 class EvaluateLabelStage(Stage):
     """Measures one of the cases' own labels as if it were a prediction: the best that learning it can reach.
 
-    Where the label is not annotated it stands as it is stored, background for most; choose a reference that is
-    annotated no further.
+    Nothing is measured where the label itself is not annotated.
     """
 
     type: Literal["core.evaluate_label"] = "core.evaluate_label"
     makes: ClassVar[ArtefactKind] = "table"
-    seeded: ClassVar[bool] = False
     references: ClassVar[tuple[str, ...]] = ("after",)
     label: str = Field(description="Name of the label: soft, hard, or what a stage named.")
     cases: Literal["test", "validation", "train"] = Field("test", description="Which side of the split.")
 
     def sections(self) -> tuple[str, ...]:
-        """As of `core.evaluate_imported`."""
-        return ("evaluate", "data.labels", "data.domains", "data.channels", "data.structures")
+        """As of `core.evaluate_imported`, and what leaves labels out of training cases."""
+        return ("evaluate", "data.labels", "data.domains", "data.channels", "data.structures", "data.sparse")
 
     def run(self, context: StageContext) -> Artefact:
         """Measure every case of the side, in this process."""
@@ -203,7 +201,7 @@ def evaluate_cases(payload: EvaluatePayload, folder: Path, device: str, message:
         for domain in {case.domain for case in wanted}:
             label_set = cases.task.label_set(domain)
             given = (
-                LabelPredictions(payload.scored_label, label_set)
+                LabelPredictions(payload.scored_label, label_set, whole)
                 if payload.scored_label
                 else ImportedPredictions(Path(payload.predictor), label_set)
             )
@@ -225,7 +223,12 @@ def evaluate_cases(payload: EvaluatePayload, folder: Path, device: str, message:
             left = (told - start) / done * (len(wanted) - done)
             message(f"measured {done} of {len(wanted)} cases, {left:.0f} s left")
     write_table(folder / TABLE, rows + person_rows(rows, metrics))
-    return {"cases": len(wanted), "reference": name, "seconds": round(time.perf_counter() - start, 3)}
+    return {
+        "cases": len(wanted),
+        "side": payload.side,
+        "reference": name,
+        "seconds": round(time.perf_counter() - start, 3),
+    }
 
 
 def measure_case(
@@ -245,6 +248,7 @@ def measure_case(
     sample = load_sample(case, (), name, case.labels[name].kind, predictor.label_set, whole)
     if isinstance(predictor, (ImportedPredictions, LabelPredictions)):
         found = predictor.of(case)
+        sample = predictor.within(sample, case) if isinstance(predictor, LabelPredictions) else sample
     else:
         found = predictor({channel: case.channels[channel].read() for channel in predictor.channels})
     target = folder / PREDICTIONS / f"{case.id}.nii.gz"

@@ -177,7 +177,9 @@ class _Builder:
 
     def _evaluate(self, parsed: Sequence[tuple[Stage, Experiment] | None]) -> Definition | None:
         """The implicit last stage, where metrics are asked for."""
-        if not self.experiment.evaluate.metrics or any(d.raw.get("type") in _MEASURE for d in self.found):
+        measured = (d for d in self.found if d.raw.get("type") in _MEASURE)
+        tested = any(d.raw.get("cases", "test") != "train" for d in measured)
+        if not self.experiment.evaluate.metrics or tested:
             return None
         if any(d.short == "evaluate" for d in self.found):
             self.faults.add(("stages", "evaluate"), f"the name is kept for the stage of type {EVALUATE}")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mriad.errors import DataError
+from mriad.gridcheck import require_same_grid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mriad.encoding import Encoded
+    from mriad.geometry import Grid
     from mriad.inference.prediction import CasePrediction
-    from mriad.vocabulary import Case, LabelSet
+    from mriad.vocabulary import Case, LabelSet, Sample
 
 ENDINGS = (".nii.gz", ".nii")
 _SHOWN = 10
@@ -94,6 +97,8 @@ class LabelPredictions:
 
     name: str
     label_set: LabelSet
+    whole: LabelSet | None = None
+    """Of the data set, where the structures are a part of it."""
 
     def require(self, cases: Sequence[Case]) -> None:
         """Refuse cases without the label.
@@ -122,11 +127,36 @@ class LabelPredictions:
         """
         import numpy as np
 
-        from mriad.encoding import encode_label
         from mriad.inference.prediction import CasePrediction
+
+        (maps, _), grid = self._encoded(case)
+        return CasePrediction(np.ascontiguousarray(maps, dtype=np.float32), grid, self.label_set)
+
+    def within(self, sample: Sample, case: Case) -> Sample:
+        """A reference of the case that is valid only where the label, too, is annotated."""
+        import numpy as np
+
+        (_, own), grid = self._encoded(case)
+        if own is None:
+            return sample
+        require_same_grid("label", grid, sample.grid, case.labels[self.name].source.location)
+        theirs = np.ones_like(own) if sample.validity is None else np.asarray(sample.validity)
+        return replace(sample, validity=((own != 0) & (theirs != 0)).astype(np.uint8))
+
+    def _encoded(self, case: Case) -> tuple[Encoded, Grid]:
+        from mriad.encoding import encode_label
 
         self.require([case])
         label = case.labels[self.name]
         volume = label.source.read()
-        maps, _ = encode_label(volume.data, label.kind, "soft", self.label_set, None, label.source.location)
-        return CasePrediction(np.ascontiguousarray(maps, dtype=np.float32), volume.grid, self.label_set)
+        encoded = encode_label(
+            volume.data,
+            label.kind,
+            "soft",
+            self.label_set,
+            None if label.validity is None else label.validity.read().data,
+            label.source.location,
+            annotated=label.annotated,
+            whole=self.whole,
+        )
+        return encoded, volume.grid

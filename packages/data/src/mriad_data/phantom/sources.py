@@ -30,8 +30,8 @@ class SpineSource:
     thing: Thing
     session: Session = BASELINE
 
-    generated: ClassVar[bool] = True
-    """Costly to make: evaluation keeps the voxels in the store (`mriad.generated`)."""
+    costly: ClassVar[bool] = True
+    """Making voxels takes long: evaluation keeps them in the store (`mriad.generated`)."""
 
     @property
     def fingerprint(self) -> str:

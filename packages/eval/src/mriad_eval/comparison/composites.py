@@ -20,32 +20,23 @@ def with_composites(table: TrialTable, composites: Mapping[str, Mapping[str, str
     """Add a variant for each composite: of every fold and seed, each contrast's cases from the trial of its variant.
 
     Values of persons are computed anew from those rows. A composite is missing where a trial of it is. What it cost
-    is the sum of its trials, the largest of their memory.
+    and how it was tuned is the sum of its trials, the largest of their memory.
 
     Args:
         table: with the trials that are put together, and their metrics.
         composites: name → contrast → variant.
 
     Raises:
-        DataError: a variant that is not there, or a contrast among the tested cases that no variant is given.
+        DataError: the tested cases have a contrast that no variant is given, or lack one that a variant is given.
     """
     made = [
-        _composed(table, name, of, place)
-        for name, of in composites.items()
-        for place in _places(table, name, of)
+        _composed(table, name, of, place) for name, of in composites.items() for place in _places(table, of)
     ]
     return replace(table, trials=(*table.trials, *made))
 
 
-def _places(table: TrialTable, name: str, of: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Folds and seeds that the variants of a composite have."""
-    lacking = sorted(set(of.values()) - set(table.variants))
-    if lacking:
-        raise DataError(
-            f"the composite '{name}' is made of variants that are not there",
-            where={"missing": ", ".join(lacking), "variants": ", ".join(table.variants)},
-            remedy="name variants of the ablation",
-        )
+def _places(table: TrialTable, of: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Folds and seeds that the variants of a composite have; it is missing where one has no trial yet."""
     return list(dict.fromkeys((t.fold, t.seed) for t in table.trials if t.variant in of.values()))
 
 
@@ -71,6 +62,13 @@ def _composed(table: TrialTable, name: str, of: Mapping[str, str], place: tuple[
             where={"contrasts": ", ".join(map(repr, uncovered)), "has": ", ".join(of)},
             remedy="name a variant for each",
         )
+    strange = [contrast for contrast in of if contrast not in tested]
+    if strange:
+        raise DataError(
+            f"the composite '{name}' names a contrast that no tested case has",
+            where={"contrasts": ", ".join(map(repr, strange)), "tested": ", ".join(map(repr, tested))},
+            remedy="leave it out, or correct its name",
+        )
     compute: dict[str, float] = {}
     for trial in own.values():
         for key, value in trial.compute.items():
@@ -83,5 +81,5 @@ def _composed(table: TrialTable, name: str, of: Mapping[str, str], place: tuple[
         rows=(*rows, *person_rows(rows, table.metrics)),
         study=next(iter(own.values())).study,
         compute=compute,
-        tuning=max(trial.tuning for trial in own.values()),
+        tuning=sum(trial.tuning for trial in own.values()),
     )

@@ -33,7 +33,7 @@ def draw_page(trial: Trial, folder: Path, count: int) -> list[Path]:
     Raises:
         MriadError: the data set cannot be read, or the place cannot be written.
     """
-    tables = [a.folder for a in trial.artefacts.values() if a.kind == "table"]
+    tables = [a.folder for a in trial.tested if (a.folder / PREDICTIONS).is_dir()]
     if not tables:
         return []
     page = open_page(folder.parent / FOLDER) if trial.names else None

@@ -111,6 +111,7 @@ class FitAtlas(Stage):
     """
 
     type: Literal["synthseg.fit_atlas"] = "synthseg.fit_atlas"
+    version: ClassVar[int] = 2  # 2: what may hold a structure follows the atlas's own background
     makes: ClassVar[ArtefactKind] = "predictor"
     references: ClassVar[tuple[str, ...]] = ("after",)
     spacing_mm: float = Field(1.5, gt=0, description="Voxel size of the atlas, mm.")

@@ -52,6 +52,7 @@ class Generate(Augmenter):
     """
 
     type: Literal["synthseg.generate"] = "synthseg.generate"
+    version: ClassVar[int] = 2  # 2: one blur where there is an acquisition
     where: ClassVar[Literal["device", "worker"]] = "device"
     references: ClassVar[tuple[str, ...]] = ("priors",)
     files: ClassVar[tuple[str, ...]] = ("table", "priors_file")
