@@ -58,6 +58,7 @@ def test_the_papers_variants_differ_in_what_their_names_say():
     assert {
         name: e.streams["labelled"].contrasts for name, e in found.items() if name.startswith("soft_T1")
     } == {"soft_T1w": ["T1w"]}
+    assert {name for name in found if name.startswith("GT_")} == {"GT_soft", "GT_hard"}
     for e in found.values():  # no contrast that a model does not train on has a part in its checkpoint
         assert e.data.validate_on == e.streams["labelled"].contrasts
     fewer = found["soft_2contrasts"]
@@ -73,6 +74,21 @@ def test_the_factorial_is_whole():
     assert {kind for kind, _ in cells} == {"soft", "hard"}
     for kind in ("soft", "hard"):
         assert len({loss for k, loss in cells if k == kind}) == 4
+
+
+@pytest.mark.parametrize("ablation", ["paper", "phantom_published"])
+def test_targets_are_scored_and_models_of_one_contrast_put_together(ablation):
+    loaded = load_ablation(f"softseg:{ablation}")
+    found, _ = resolve(loaded)
+    for name, e in found.items():
+        kinds = [node.kind for node in expand(e)]
+        assert ("predictor" in kinds) == (not name.startswith("GT_")), (
+            name
+        )  # targets are scored, nothing is trained
+    (apart,) = loaded.ablation.compare.composites.values()
+    assert len(apart) == 6
+    for contrast, variant in apart.items():
+        assert found[variant].streams["labelled"].contrasts == [contrast]
 
 
 def test_the_phantoms_rows_are_what_their_names_say():
