@@ -271,3 +271,23 @@ def test_one_trial_with_the_true_area_as_worst_settles_the_reference() -> None:
     seen = areas_of(TrialTable(told), "twin")
     found = {a.variant: a for a in compare(TrialTable(told), question).agreements}
     assert found["twin"].slope == pytest.approx(np.polyfit(60 + 2.5 * np.arange(12), seen, 1)[0])
+
+
+def test_an_error_against_a_number_tells_the_reference_too() -> None:
+    """`csa_abs_error_of_area_mm2` stands for `csa_abs_error` where that was not measured."""
+    plain = spread_table()
+    named = replace(
+        plain,
+        trials=tuple(
+            replace(
+                t,
+                rows=tuple(
+                    replace(r, metric="csa_abs_error_of_area_mm2") if r.metric == "csa_abs_error" else r
+                    for r in t.rows
+                ),
+            )
+            for t in plain.trials
+        ),
+    )
+    question = Question("csa_std", "method")
+    assert compare(named, question).agreements == compare(plain, question).agreements != ()

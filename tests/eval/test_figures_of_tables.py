@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -19,7 +20,7 @@ from mriad_eval.figures.boxes import draw_boxes
 from mriad_eval.figures.domains import draw_domains
 from mriad_eval.figures.paired import draw_paired
 from mriad_eval.figures.plane import draw_plane
-from mriad_eval.figures.style import HATCHES, MARKERS
+from mriad_eval.figures.style import COLOURS, HATCHES, MARKERS, pick, sign
 from mriad_eval.figures.violin import draw_violins, spread
 from PIL import Image
 
@@ -287,3 +288,23 @@ def test_headings_of_two_variants_are_whole(tmp_path, figures, draw) -> None:
         box = text.get_window_extent()
         assert box.x0 >= 0
         assert box.x1 <= figure.get_figwidth() * figure.dpi
+
+
+def test_many_variants_have_signs_of_their_own_and_room(tmp_path, figures) -> None:
+    """13 variants: no two share colour and marker, and the table and the legend lie under the plot."""
+    signs = {(pick(COLOURS, i), sign(MARKERS, i)) for i in range(13)}
+    assert len(signs) == 13
+    many = {f"variant_{i:02d}": 0.02 - 0.003 * i for i in range(13)}
+    table = phantom_table(many, persons=4, contrasts=CONTRASTS, structures=("cord",), misses=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_violins(tmp_path / "v", table, "dice", by="contrast")
+    figure = figures[0]
+    (axes,) = figure.axes
+    plot, (legend,) = axes.get_window_extent(), figure.legends
+    assert plot.height > 2.5 * figure.dpi
+    numbers = [t.get_window_extent() for t in axes.texts if "n 4/4" in t.get_text()]
+    assert len(numbers) == 13 * len(CONTRASTS)
+    assert max(box.y1 for box in numbers) < plot.y0
+    assert legend.get_window_extent().y1 <= min(box.y0 for box in numbers)
+    assert min(box.y0 for box in numbers) > 0

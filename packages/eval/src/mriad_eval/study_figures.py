@@ -101,6 +101,8 @@ def draw_study(
             ),
             wide=True,
         )
+    if all(point.domain == point.contrast for point in found.points):
+        domains = []  # the same figure twice
     for by, names in (("domain", domains), ("contrast", contrasts)):
         if len(names) > 1 and found.measure.direction != "none":
             add(

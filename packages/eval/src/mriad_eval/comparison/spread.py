@@ -115,8 +115,8 @@ def spread_agreement(
     """
     if measure.spread is None:
         return [], []
-    quantity, error = measure.spread
     rows = [row for variant in variants for trial in table.finished(variant) for row in trial.rows]
+    quantity, error = measure.spread[0], _measured_error(measure.spread[1], rows)
     structures = dict.fromkeys(row.structure for row in rows if row.metric == measure.metric)
     found: list[SpreadAgreement] = []
     notes: list[str] = []
@@ -164,6 +164,14 @@ def spread_agreement(
             f"the share of detected 2 % atrophy, which belongs beside {about}, is not in these tables"
         )
     return found, notes
+
+
+def _measured_error(error: str, rows: Iterable[Row]) -> str:
+    """The error that was measured: `csa_abs_error`, or else that against a number (`csa_abs_error_of_area_mm2`)."""
+    names = dict.fromkeys(row.metric for row in rows)
+    stem, binary = error.removesuffix("_binary"), error.endswith("_binary")
+    against = (n for n in names if n.startswith(f"{stem}_of_") and n.endswith("_binary") == binary)
+    return error if error in names else next(against, error)
 
 
 def _text(a: SpreadAgreement) -> str:

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from mriad.errors import DataError
 
 from mriad_eval.figures.points import by_person, counted, matched, plural, points_of, same_slot
-from mriad_eval.figures.style import COLOURS, FAILURE, GREY, MARKERS, new_figure, pick, save_pair
+from mriad_eval.figures.style import COLOURS, FAILURE, GREY, MARKERS, new_figure, pick, save_pair, sign
 from mriad_eval.figures.value_axis import ValueAxis
 from mriad_eval.statistics.agreement import intraclass_correlation, linear_fit
 
@@ -165,7 +165,7 @@ def _scatter(axes: Axes, pairs: Pairs, axis: ValueAxis, contrasts: Sequence[str]
             axes.plot(
                 *zip(*good, strict=True),
                 linestyle="none",
-                marker=pick(MARKERS, i),
+                marker=sign(MARKERS, i),
                 color=pick(COLOURS, i),
                 markersize=size,
                 markeredgecolor="white",
@@ -185,7 +185,7 @@ def _scatter(axes: Axes, pairs: Pairs, axis: ValueAxis, contrasts: Sequence[str]
 def _handles(contrasts: Sequence[str], found: Points) -> list[Line2D]:
     handles = [
         Line2D(
-            [], [], linestyle="none", marker=pick(MARKERS, i), color=pick(COLOURS, i), label=name or "case"
+            [], [], linestyle="none", marker=sign(MARKERS, i), color=pick(COLOURS, i), label=name or "case"
         )
         for i, name in enumerate(contrasts)
     ]

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mriad_eval.figures.points import failures_text, points_of
-from mriad_eval.figures.style import COLOURS, FAILURE, GREY, HATCHES, new_figure, pick, save_pair
+from mriad_eval.figures.style import COLOURS, FAILURE, GREY, HATCHES, new_figure, pick, save_pair, sign
 from mriad_eval.figures.value_axis import ValueAxis
 from mriad_eval.figures.violin import spread
 
@@ -79,7 +79,7 @@ def _box(axes: Axes, x: float, points: Sequence[Point], axis: ValueAxis, number:
         zorder=2,
     )
     (box,) = drawn["boxes"]
-    box.set(facecolor=_pale(pick(COLOURS, number)), edgecolor="#333333", hatch=pick(HATCHES, number))
+    box.set(facecolor=_pale(pick(COLOURS, number)), edgecolor="#333333", hatch=sign(HATCHES, number))
     low, high = (w.get_ydata()[1] for w in drawn["whiskers"])
     beyond = [y for y, p in zip(values, points, strict=True) if not p.failure and not low <= y <= high]
     style: dict[str, Any] = {
@@ -102,7 +102,7 @@ def _pale(colour: str) -> tuple[float, float, float]:
 
 def _handles(found: Points) -> list[Patch | Line2D]:
     handles: list[Patch | Line2D] = [
-        Patch(facecolor=_pale(pick(COLOURS, i)), edgecolor="#333333", hatch=pick(HATCHES, i), label=name)
+        Patch(facecolor=_pale(pick(COLOURS, i)), edgecolor="#333333", hatch=sign(HATCHES, i), label=name)
         for i, name in enumerate(found.variants)
     ]
     if any(p.failure for p in found.points):

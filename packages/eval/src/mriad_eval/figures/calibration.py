@@ -11,7 +11,17 @@ import numpy as np
 from mriad.errors import DataError
 
 from mriad_eval.figures.points import plural
-from mriad_eval.figures.style import COLOURS, GREY, HATCHES, LINES, MARKERS, new_figure, pick, save_pair
+from mriad_eval.figures.style import (
+    COLOURS,
+    GREY,
+    HATCHES,
+    LINES,
+    MARKERS,
+    new_figure,
+    pick,
+    save_pair,
+    sign,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,8 +80,8 @@ def draw_calibration(
                 bins.predicted,
                 bins.target,
                 color=pick(COLOURS, i),
-                marker=pick(MARKERS, i),
-                linestyle=pick(LINES, i),
+                marker=sign(MARKERS, i),
+                linestyle=sign(LINES, i),
                 markersize=5,
                 label=f"{variant}: error of these bins {bins.error:.3f}, {plural(bins.cases, 'case')}, {misses}",
             )
@@ -83,7 +93,7 @@ def draw_calibration(
                 bins.voxels / bins.voxels.sum(),
                 width,
                 color=pick(COLOURS, i),
-                hatch=pick(HATCHES, i),
+                hatch=sign(HATCHES, i),
                 edgecolor="white",
                 linewidth=0.3,
             )

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from mriad.case_table import FAILURES, summarise
 from mriad.errors import DataError
 
-from mriad_eval.figures.style import COLOURS, MARKERS, new_figure, pick, save
+from mriad_eval.figures.style import COLOURS, MARKERS, new_figure, pick, save, sign
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,7 +101,7 @@ def _panel(axes: Axes, variants: Mapping[str, Rows], contrasts: Sequence[str]) -
                     at,
                     row.value,
                     linestyle="none",
-                    marker=pick(MARKERS, i),
+                    marker=sign(MARKERS, i),
                     color=pick(COLOURS, i),
                     markersize=4.5,
                     markeredgecolor="white",
@@ -186,7 +186,7 @@ def _handles(contrasts: Sequence[str]) -> list[Line2D]:
             [],
             [],
             linestyle="none",
-            marker=pick(MARKERS, i),
+            marker=sign(MARKERS, i),
             color=pick(COLOURS, i),
             label=contrast or "case",
         )

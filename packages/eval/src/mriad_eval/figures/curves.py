@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mriad.errors import DataError
 
-from mriad_eval.figures.style import COLOURS, LINES, MARKERS, new_figure, pick, save
+from mriad_eval.figures.style import COLOURS, LINES, MARKERS, new_figure, pick, save, sign
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,7 +125,7 @@ def _losses(axes: Axes, series: Mapping[str, Series]) -> None:
         if "train/loss" not in found:
             continue
         steps, values = found["train/loss"]
-        colour, line = pick(COLOURS, index), pick(LINES, index)
+        colour, line = pick(COLOURS, index), sign(LINES, index)
         smooth = _running_mean(values, max(1, len(values) // 20))
         axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
         axes.plot(steps, smooth, color=colour, linewidth=1.8, linestyle=line, label=name)
@@ -169,9 +169,9 @@ def _validations(
                 steps,
                 values,
                 color=pick(COLOURS, index),
-                marker=pick(MARKERS, index),
+                marker=sign(MARKERS, index),
                 markersize=4,
-                linestyle=pick(LINES, style),
+                linestyle=sign(LINES, style),
                 linewidth=1.4,
                 label=name if len(structures) == 1 else f"{name}, {structure}",
             )

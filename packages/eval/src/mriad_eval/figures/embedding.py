@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from mriad.errors import DataError
 
 from mriad_eval.figures.points import plural
-from mriad_eval.figures.style import COLOURS, MARKERS, new_figure, pick, save_pair
+from mriad_eval.figures.style import COLOURS, MARKERS, new_figure, pick, save_pair, sign
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +123,7 @@ def draw_embedding(
                 axes.plot(
                     *at[mine].T,
                     linestyle="none",
-                    marker=pick(MARKERS, i),
+                    marker=sign(MARKERS, i),
                     color=pick(COLOURS, i),
                     markersize=5,
                     markeredgecolor="white",
@@ -143,7 +143,7 @@ def draw_embedding(
         panels[-1][0].set(xlabel=f"{axes_text} 1", ylabel=f"{axes_text} 2")
         handles = [
             Line2D(
-                [], [], linestyle="none", marker=pick(MARKERS, i), color=pick(COLOURS, i), label=domain or "–"
+                [], [], linestyle="none", marker=sign(MARKERS, i), color=pick(COLOURS, i), label=domain or "–"
             )
             for i, domain in enumerate(domains)
         ]

@@ -9,7 +9,7 @@ from mriad.errors import DataError
 
 from mriad_eval.figures.curves import read_metrics
 from mriad_eval.figures.points import plural
-from mriad_eval.figures.style import COLOURS, LINES, MARKERS, new_figure, pick, save_pair
+from mriad_eval.figures.style import COLOURS, LINES, MARKERS, new_figure, pick, save_pair, sign
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,7 +125,7 @@ def _lines(
 ) -> None:
     if not lines:
         return
-    colour, style = pick(COLOURS, number), pick(LINES, number)
+    colour, style = pick(COLOURS, number), sign(LINES, number)
     for steps, values in lines:
         axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.4)
     common = sorted(set.intersection(*(set(steps.tolist()) for steps, _ in lines)))
@@ -133,7 +133,7 @@ def _lines(
         return
     at = [dict(zip(steps.tolist(), values.tolist(), strict=True)) for steps, values in lines]
     mean = [float(np.mean([values[s] for values in at])) for s in common]
-    sign = pick(MARKERS, number) if marked else ""
+    marker = sign(MARKERS, number) if marked else ""
     every = max(1, len(common) // 12)
     axes.plot(
         common,
@@ -141,7 +141,7 @@ def _lines(
         color=colour,
         linewidth=2.0,
         linestyle=style,
-        marker=sign,
+        marker=marker,
         markevery=every,
         markersize=4.5,
         label=label,

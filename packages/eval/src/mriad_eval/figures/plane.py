@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from mriad.errors import DataError
 
 from mriad_eval.figures.points import points_of, same_slot, text_of
-from mriad_eval.figures.style import COLOURS, FAILURE, MARKERS, new_figure, pick, save_pair
+from mriad_eval.figures.style import COLOURS, FAILURE, MARKERS, new_figure, pick, save_pair, sign
 from mriad_eval.figures.value_axis import ValueAxis
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _variant(axes: Axes, pairs: list[tuple[Point, Point]], axes_of: list[ValueAx
         axes.plot(
             *zip(*good, strict=True),
             linestyle="none",
-            marker=pick(MARKERS, number),
+            marker=sign(MARKERS, number),
             color=pick(COLOURS, number),
             markersize=4,
             markeredgecolor="white",
@@ -132,7 +132,7 @@ def _mean(axes: Axes, x: VariantFigures, y: VariantFigures, number: int) -> None
         y.mean,
         xerr=errors[0],
         yerr=errors[1],
-        marker=pick(MARKERS, number),
+        marker=sign(MARKERS, number),
         markersize=10,
         markerfacecolor=pick(COLOURS, number),
         markeredgecolor="black",
@@ -158,7 +158,7 @@ def _handles(
                 [],
                 [],
                 linestyle="none",
-                marker=pick(MARKERS, i),
+                marker=sign(MARKERS, i),
                 color=pick(COLOURS, i),
                 markeredgecolor="black",
                 label=text,

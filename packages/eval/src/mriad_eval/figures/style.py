@@ -59,8 +59,13 @@ _STYLE: dict[Any, Any] = {
 
 
 def pick(series: tuple[str, ...], index: int) -> str:
-    """The colour, marker or line of a series; the list starts again when it is used up."""
+    """The colour of a series; the list starts again when it is used up."""
     return series[index % len(series)]
+
+
+def sign(series: tuple[str, ...], index: int) -> str:
+    """The marker, hatch or line that goes with `pick(COLOURS, index)`: another one where colours start again."""
+    return series[(index + index // len(COLOURS)) % len(series)]
 
 
 def halo(width: float = 1.0) -> list[Any]:

@@ -9,11 +9,21 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from mriad_eval.figures.points import Group, points_of, text_of
-from mriad_eval.figures.style import COLOURS, FAILURE, GREY, HATCHES, MARKERS, new_figure, pick, save_pair
+from mriad_eval.figures.style import (
+    COLOURS,
+    FAILURE,
+    GREY,
+    HATCHES,
+    MARKERS,
+    new_figure,
+    pick,
+    save_pair,
+    sign,
+)
 from mriad_eval.figures.value_axis import ValueAxis
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -22,6 +32,8 @@ if TYPE_CHECKING:
     from mriad_eval.comparison.trials import TrialTable
     from mriad_eval.figures.points import Point, Points
 
+_TABLE_TOP, _ROW_GAP, _HALF_LINE = 14.0, 4.0, 4.4
+"""Of the table under the groups, in points."""
 _LEAST = 4  # fewer distinct values have no shape worth drawing
 
 
@@ -51,7 +63,11 @@ def draw_violins(
     axis = _axis(found, [f for column in numbers.values() for f in column.values()])
     count = len(found.variants)
     width = max(1.0 * count + 0.6, 2.4) if by else 1.7 * count + 1.4
-    with new_figure(min(width * len(groups) + 1.5, 16) if by else max(width, 3.8), 5.2) as figure:
+    height = 5.2
+    if by:  # the plot keeps its size above a table and a legend of many variants
+        below = _table_points(numbers.values(), found.variants) / 72 + 0.18 * (count // 4 + 1)
+        height = max(height, 4.2 + below)
+    with new_figure(min(width * len(groups) + 1.5, 16) if by else max(width, 3.8), height) as figure:
         axes = figure.subplots()
         hollow = False
         for g, name in enumerate(groups):
@@ -84,14 +100,14 @@ def _violin(axes: Axes, x: float, points: Sequence[Point], axis: ValueAxis, numb
     good = sorted((p for p in points if not p.failure), key=lambda p: p.value)
     values = np.array([p.value for p in good])
     if len(set(values.tolist())) >= _LEAST:
-        for face, alpha, hatch in ((colour, 0.28, ""), ("none", 0.55, pick(HATCHES, number))):
+        for face, alpha, hatch in ((colour, 0.28, ""), ("none", 0.55, sign(HATCHES, number))):
             drawn: Any = axes.violinplot([values], [x], widths=0.86, showextrema=False)
             drawn["bodies"][0].set(facecolor=face, edgecolor=colour, alpha=alpha, hatch=hatch, linewidth=0.8)
     axes.plot(
         x + spread(len(values)),
         values,
         linestyle="none",
-        marker=pick(MARKERS, number),
+        marker=sign(MARKERS, number),
         color=colour,
         markersize=3.4,
         markeredgecolor="white",
@@ -150,16 +166,16 @@ def _grid_of_numbers(
     variants: Sequence[str],
 ) -> None:
     """Rows of variants under the groups: mean ± SD, n and misses."""
-    texts = {v: [text_of(found[v]) if v in found else "–" for found in columns] for v in variants}
-    y = -0.06
+    texts = _texts(columns, variants)
+    y = -_TABLE_TOP
     for variant in variants:
-        lines = max(text.count("\n") + 1 for text in texts[variant])
-        y -= 0.016 + 0.017 * lines
+        lines = _lines(texts[variant])
+        y -= _ROW_GAP + _HALF_LINE * lines
         axes.annotate(
             variant,
-            (0, y),
+            (0, 0),
             xycoords="axes fraction",
-            xytext=(-6, 0),
+            xytext=(-6, y),
             textcoords="offset points",
             ha="right",
             va="center",
@@ -169,14 +185,31 @@ def _grid_of_numbers(
         for x, text in zip(centres, texts[variant], strict=True):
             axes.annotate(
                 text,
-                (x, y),
+                (x, 0),
                 xycoords=axes.get_xaxis_transform(),
+                xytext=(0, y),
+                textcoords="offset points",
                 ha="center",
                 va="center",
                 fontsize=6.8,
                 linespacing=1.15,
             )
-        y -= 0.017 * lines
+        y -= _HALF_LINE * lines
+
+
+def _texts(columns: Iterable[dict[str, VariantFigures]], variants: Sequence[str]) -> dict[str, list[str]]:
+    columns = list(columns)
+    return {v: [text_of(found[v]) if v in found else "–" for found in columns] for v in variants}
+
+
+def _lines(texts: Iterable[str]) -> int:
+    return max(text.count("\n") + 1 for text in texts)
+
+
+def _table_points(columns: Iterable[dict[str, VariantFigures]], variants: Sequence[str]) -> float:
+    """Height of the table of numbers in points."""
+    rows = _texts(columns, variants).values()
+    return _TABLE_TOP + sum(_ROW_GAP + 2 * _HALF_LINE * _lines(texts) for texts in rows)
 
 
 def _best_line(axes: Axes, found: Points) -> None:
@@ -187,7 +220,7 @@ def _best_line(axes: Axes, found: Points) -> None:
 
 def _handles(found: Points, hollow: bool) -> list[Line2D]:
     handles = [
-        Line2D([], [], linestyle="none", marker=pick(MARKERS, i), color=pick(COLOURS, i), label=variant)
+        Line2D([], [], linestyle="none", marker=sign(MARKERS, i), color=pick(COLOURS, i), label=variant)
         for i, variant in enumerate(found.variants)
     ]
     mean: dict[str, Any] = {"marker": "^", "markeredgecolor": "black", "linestyle": "none"}

@@ -113,8 +113,9 @@ def _absolute_ends(
     v = (a * msc + b * mse) ** 2 / ((a * msc) ** 2 / (k - 1) + (b * mse) ** 2 / ((n - 1) * (k - 1)))
     f_low, f_high = stats.f.ppf(tail, n - 1, v), stats.f.ppf(tail, v, n - 1)
     offset = k * msc + (k * n - k - n) * mse
-    low = n * (msr - f_low * mse) / (f_low * offset + n * msr)
-    high = n * (f_high * msr - mse) / (offset + n * f_high * msr)
+    with np.errstate(invalid="ignore"):  # 0/0 where nobody differs: no interval, NaN
+        low = n * (msr - f_low * mse) / (f_low * offset + n * msr)
+        high = n * (f_high * msr - mse) / (offset + n * f_high * msr)
     return low, high
 
 
