@@ -191,7 +191,14 @@ def test_ui_serves_on_loopback_and_leaves_nothing(root: RunsRoot, number: signal
     run_of(root, "soft", "a").finish()
     call("sync")
     command = [sys.executable, "-c", "from mriad.cli import main; main()", "ui", "--no-browser"]
-    ui = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    ui = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+        # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert ui.stdout is not None
     ui.stdout.readline()
     url = ui.stdout.readline().strip()
