@@ -78,3 +78,15 @@ def test_the_result_is_of_test_cases_wherever_the_other_table_stands(tmp_path):
     assert {row.case for row in read_rows(trial.folder / "cases.csv")} == cases["evaluate"]
     assert trial.predictions is not None
     assert trial.predictions.parent == trial.artefacts["evaluate"].folder
+
+
+def test_where_only_validation_is_measured_that_is_the_result(tmp_path):
+    raw = setup.raw(steps=2)
+    raw["stages"] = {
+        "train": "core.train",
+        "look": {"type": "core.evaluate", "with": "train", "cases": "validation"},
+    }
+    trial = setup.run(type(setup.experiment()).model_validate(raw), tmp_path / "runs")
+    looked = read_rows(trial.artefacts["look"].folder / "cases.csv")
+    assert looked
+    assert [r.case for r in read_rows(trial.folder / "cases.csv")] == [r.case for r in looked]

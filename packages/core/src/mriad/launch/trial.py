@@ -77,9 +77,13 @@ class Trial:
 
     @property
     def tested(self) -> list[Artefact]:
-        """Tables of test cases, in the order in which they were made; those of other sides are not among them."""
+        """Tables of test cases, in the order in which they were made; of validation cases where nothing is tested."""
         tables = [a for a in self.artefacts.values() if a.kind == "table"]
-        return [a for a in tables if a.summary.get("side", "test") == "test"]
+        sides = {
+            side: [a for a in tables if a.summary.get("side", "test") == side]
+            for side in ("test", "validation")
+        }
+        return sides["test"] or sides["validation"]
 
     @property
     def predictions(self) -> Path | None:
